@@ -1,1 +1,29 @@
+//! Outrigger: a data-plane proxy that takes Envoy's place in an Istio mesh. This page is the map of the crate; every
+//! folder's own page says which Envoy concept it stands for.
+//!
+//! A connection goes through [`listener`] → [`filter_chain`] → [`transport_socket`] → [`network`]; a request through
+//! [`http`] → [`http_filters`] → [`route`] → [`cluster`] → [`pool`] and back. [`stream_info`] holds what is known of
+//! both; [`access_log`], [`formatter`] and [`stats`] tell it. [`config`] has what every builder uses.
+#![deny(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::todo)
+)]
 
+pub mod cluster;
+pub mod config;
+pub mod endpoint;
+pub mod filter_chain;
+pub mod http;
+pub mod http_filters;
+pub mod lb;
+pub mod listener;
+pub mod net;
+pub mod network;
+pub mod pool;
+pub mod route;
+pub mod runtime;
+pub mod server;
+pub mod stream_info;
+pub mod sys;
+pub mod transport_socket;

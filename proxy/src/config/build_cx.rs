@@ -1,0 +1,16 @@
+use std::sync::Arc;
+
+use crate::cluster::ClusterManager;
+use crate::runtime::Runtime;
+use crate::server::ServerOptions;
+
+/// What builders may refer to: things that exist once in a process.
+///
+/// Names of other resources are resolved to slots here, once; the data path never looks a name up, except for
+/// `cluster_header`.
+#[derive(Clone)]
+pub struct BuildCx {
+    pub options: Arc<ServerOptions>,
+    pub clusters: Arc<ClusterManager>,
+    pub runtime: Arc<Runtime>,
+}

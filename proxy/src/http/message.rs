@@ -1,0 +1,190 @@
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::rc::Rc;
+use std::task::Waker;
+
+use http::{HeaderMap, Method, StatusCode};
+
+use super::{Body, ByteStr};
+use crate::stream_info::ConnectionInfo;
+
+/// The version a message was received or is sent in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    Http10,
+    Http11,
+    Http2,
+}
+
+impl Protocol {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Http10 => "HTTP/1.0",
+            Protocol::Http11 => "HTTP/1.1",
+            Protocol::Http2 => "HTTP/2",
+        }
+    }
+}
+
+/// `:scheme`. Others than these are kept as they came, lower-case.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Scheme {
+    #[default]
+    Http,
+    Https,
+    Other(ByteStr),
+}
+
+impl Scheme {
+    pub fn as_str(&self) -> &str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+            Scheme::Other(s) => s,
+        }
+    }
+}
+
+/// Spelling of header names as received, for `preserve_case`: lower-case name → the spellings in order.
+#[derive(Debug, Default, Clone)]
+pub struct HeaderCase(pub Vec<ByteStr>);
+
+/// A canonical request head. Pseudo-headers are fields; `headers` never holds `host`, `connection`,
+/// `transfer-encoding`, `keep-alive`, `proxy-connection` or `upgrade`; `content-length`, if there, is one decimal that
+/// agrees with the framing.
+#[derive(Debug, Clone)]
+pub struct RequestHead {
+    pub method: Method,
+    pub scheme: Scheme,
+    /// `Host` or `:authority`; empty only where Envoy allows that (HTTP/1.0 without host is given the default host).
+    pub authority: ByteStr,
+    /// `:path`: origin form with the query; empty for a plain CONNECT; `*` for `OPTIONS *`.
+    pub path: ByteStr,
+    /// `:protocol` of an extended CONNECT, or the `Upgrade` token of an HTTP/1 upgrade, lower-case.
+    pub upgrade: Option<ByteStr>,
+    pub headers: HeaderMap,
+    pub protocol: Protocol,
+    pub case: Option<Box<HeaderCase>>,
+    /// Size of the head on the wire (HTTP/2: as decoded), in bytes.
+    pub wire_size: usize,
+}
+
+/// A canonical response head; `headers` obeys the same rules as in [`RequestHead`].
+#[derive(Debug, Clone)]
+pub struct ResponseHead {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub protocol: Protocol,
+    /// The `Upgrade` token of a 101, or what an extended CONNECT was answered for.
+    pub upgrade: Option<ByteStr>,
+    pub case: Option<Box<HeaderCase>>,
+    pub wire_size: usize,
+}
+
+impl ResponseHead {
+    pub fn new(status: StatusCode) -> Self {
+        ResponseHead {
+            status,
+            headers: HeaderMap::new(),
+            protocol: Protocol::Http11,
+            upgrade: None,
+            case: None,
+            wire_size: 0,
+        }
+    }
+}
+
+/// Why a stream ended before both sides finished. Used for both directions; names follow Envoy's `StreamResetReason`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResetReason {
+    /// The TCP connection could not be made (refused, unreachable).
+    LocalConnectionFailure,
+    RemoteConnectionFailure,
+    ConnectionTimeout,
+    /// The connection closed under the stream.
+    ConnectionTermination,
+    LocalReset,
+    RemoteReset,
+    /// REFUSED_STREAM, or GOAWAY with a lower stream id: provably unprocessed.
+    LocalRefusedStreamReset,
+    RemoteRefusedStreamReset,
+    Overflow,
+    ProtocolError,
+    ConnectError,
+    OverloadManager,
+}
+
+/// A request as the codec hands it over.
+pub struct Request {
+    pub head: RequestHead,
+    pub body: Body,
+    pub ctl: Rc<StreamCtl>,
+}
+
+/// The answer. The codec writes it, then drops `stream`, whose `Drop` finishes the request (access log, stats).
+pub struct Reply {
+    pub head: ResponseHead,
+    pub body: Body,
+    /// Ask the codec to close the connection after this reply (`connection: close`; HTTP/2: GOAWAY).
+    pub close_connection: bool,
+    /// Keeps the request's state alive until the reply is written or the stream is reset.
+    pub stream: Box<dyn std::any::Any>,
+}
+
+/// A head that the codec refused before there was a request. The connection manager answers it with a local reply and
+/// an access-log line.
+#[derive(Debug, Clone)]
+pub struct BadRequest {
+    pub status: StatusCode,
+    /// Envoy's detail string, e.g. `http1.codec_error`.
+    pub details: Cow<'static, str>,
+    pub protocol: Protocol,
+    /// As much of the head as could be read, for the access log.
+    pub head: Option<Box<RequestHead>>,
+}
+
+/// What codec and connection manager tell each other about one stream while it runs.
+#[derive(Default)]
+pub struct StreamCtl {
+    /// Interim responses (1xx) that wait to be written; the codec takes them while it waits for the reply.
+    pub informational: RefCell<VecDeque<ResponseHead>>,
+    /// The codec's task, to be woken when `informational` or `reset` changes.
+    pub waker: RefCell<Option<Waker>>,
+    /// Set by the codec before it drops the stream because the peer went away or broke the protocol.
+    pub reset: Cell<Option<ResetReason>>,
+    /// The codec's detail string for `reset`.
+    pub reset_details: RefCell<Option<Cow<'static, str>>>,
+    /// Wire bytes of this stream, counted by the codec.
+    pub wire_received: Cell<u64>,
+    pub wire_sent: Cell<u64>,
+    pub header_bytes_sent: Cell<u64>,
+    /// Body bytes handed to the peer.
+    pub body_sent: Cell<u64>,
+    pub body_received: Cell<u64>,
+    /// When the last byte of the request was read.
+    pub request_complete: Cell<Option<std::time::Instant>>,
+    /// When the first byte of the final response was handed to the socket.
+    pub first_tx: Cell<Option<std::time::Instant>>,
+}
+
+impl StreamCtl {
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// What a server codec calls: the connection manager of one connection, or a fake in tests.
+pub trait CodecService: 'static {
+    /// Answers a request. Dropping the future cancels the request; `request.ctl.reset` says why.
+    fn call(self: Rc<Self>, request: Request) -> impl Future<Output = Reply>;
+
+    /// Answers a head that is not a request.
+    fn bad_request(self: Rc<Self>, bad: BadRequest) -> Reply;
+
+    /// Called once a new stream's head is complete or its first byte came, and when none is left: drives idle timers.
+    fn connection(&self) -> &Rc<ConnectionInfo>;
+}

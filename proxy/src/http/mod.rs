@@ -1,0 +1,17 @@
+//! HTTP messages as they travel between a codec, the filters and the upstream, independent of the version.
+//!
+//! A codec ([`http1`], [`http2`]) turns bytes into a canonical [`RequestHead`] and a [`Body`] and calls the connection
+//! manager; what it gets back is a [`ResponseHead`] and a [`Body`]. "Canonical" is [`check`]'s word: exactly one
+//! authority, one framing, no control bytes; what cannot be written that way is refused before the router sees it, and
+//! the same check guards what we send.
+
+mod body;
+mod byte_str;
+mod message;
+
+pub use body::{Body, BodyError, BodySource, Frame};
+pub use byte_str::ByteStr;
+pub use message::{
+    BadRequest, CodecService, HeaderCase, Protocol, Reply, Request, RequestHead, ResetReason, ResponseHead, Scheme,
+    StreamCtl,
+};

@@ -1,0 +1,1 @@
+//! HTTP filters, between the connection manager and the router.

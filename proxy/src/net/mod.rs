@@ -1,0 +1,7 @@
+//! Byte streams as the data path sees them: a socket, bytes that were already read from it, and TLS around both.
+
+mod address;
+mod io;
+
+pub use address::Address;
+pub use io::{Io, RawIo, Socket};

@@ -1,0 +1,44 @@
+//! Network filters: what a filter chain does with a connection's bytes.
+//!
+//! A chain has any number of [`NetworkFilter`]s, which look at a new connection and let it pass or not, and ends in one
+//! [`TerminalFilter`], which owns it: the HTTP connection manager or the TCP proxy.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures_util::future::LocalBoxFuture;
+
+use crate::net::Io;
+use crate::server::drain::Drain;
+use crate::stream_info::ConnectionInfo;
+
+/// An accepted connection after its transport handshake.
+pub struct Connection {
+    pub io: Io,
+    pub info: Rc<ConnectionInfo>,
+    pub drain: Drain,
+    /// `per_connection_buffer_limit_bytes` of the listener.
+    pub buffer_limit: usize,
+    /// Gauges and limits to be given back when the connection ends.
+    pub guard: Box<dyn Any>,
+}
+
+/// The last filter of a chain.
+pub trait TerminalFilter: Send + Sync {
+    /// Serves the connection to its end. Dropping the future closes the connection at once.
+    fn serve(self: Arc<Self>, connection: Connection) -> LocalBoxFuture<'static, ()>;
+}
+
+/// A filter before the last one.
+pub trait NetworkFilter: Send + Sync {
+    fn on_new_connection(&self, info: &ConnectionInfo) -> NetworkStep;
+}
+
+/// What a [`NetworkFilter`] decides.
+pub enum NetworkStep {
+    Continue,
+    /// Close the connection; the text becomes `%CONNECTION_TERMINATION_DETAILS%`.
+    Close(Cow<'static, str>),
+}

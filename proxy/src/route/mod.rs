@@ -1,0 +1,1 @@
+//! `envoy.config.route.v3`: which virtual host and route answer a request, and what is to be done with it.

@@ -1,0 +1,2 @@
+//! The only unsafe code: socket options and system calls that no crate offers safely.
+#![allow(unsafe_code)]
