@@ -24,6 +24,7 @@ pub mod pool;
 pub mod route;
 pub mod runtime;
 pub mod server;
+pub mod stats;
 pub mod stream_info;
 pub mod sys;
 pub mod transport_socket;
