@@ -129,8 +129,8 @@ pub struct Reply {
     pub body: Body,
     /// Ask the codec to close the connection after this reply (`connection: close`; HTTP/2: GOAWAY).
     pub close_connection: bool,
-    /// Keeps the request's state alive until the reply is written or the stream is reset.
-    pub stream: Box<dyn std::any::Any>,
+    /// Keeps the request's state alive until the reply is written or the stream is reset: its `Drop` finishes the request.
+    pub stream: Rc<dyn std::any::Any>,
 }
 
 /// A head that the codec refused before there was a request. The connection manager answers it with a local reply and
