@@ -7,10 +7,13 @@
 
 mod body;
 mod byte_str;
+mod exchange;
+pub mod http2;
 mod message;
 
 pub use body::{Body, BodyError, BodySource, Frame};
 pub use byte_str::ByteStr;
+pub use exchange::ExchangeError;
 pub use message::{
     BadRequest, CodecService, HeaderCase, Protocol, Reply, Request, RequestHead, ResetReason, ResponseHead, Scheme,
     StreamCtl,
