@@ -22,6 +22,7 @@
 
 pub mod block;
 pub mod histogram;
+pub mod names;
 pub mod registry;
 mod shard;
 pub mod table;

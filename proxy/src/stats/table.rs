@@ -25,7 +25,8 @@ pub enum Kind {
     Histogram(Unit),
     TextReadout,
     /// Response-code counters made on demand: field `upstream_rq_` stands for `upstream_rq_200`, `upstream_rq_2xx` and
-    /// `upstream_rq_completed`. Only codes are stored; class and total are sums of them.
+    /// `upstream_rq_completed`. Only codes are stored; class and total are sums of them. The total is shown from the start
+    /// unless the field is lazy.
     Codes,
 }
 
@@ -172,6 +173,28 @@ field_type!(
     Codes
 );
 
+/// The kind that a keyword of [`stat_block!`](crate::stat_block) stands for. `__stat_type!` knows the same keywords.
+#[doc(hidden)]
+pub const fn kind(keyword: &str) -> Kind {
+    let plain = match keyword.as_bytes() {
+        [b'l', b'a', b'z', b'y', b'_', plain @ ..] => plain,
+        plain => plain,
+    };
+    match plain {
+        b"counter" => Kind::Counter,
+        b"gauge" => Kind::Gauge,
+        b"histogram" => Kind::Histogram(Unit::Unspecified),
+        b"text" => Kind::TextReadout,
+        b"codes" => Kind::Codes,
+        _ => panic!("not a keyword"),
+    }
+}
+
+#[doc(hidden)]
+pub const fn is_lazy(keyword: &str) -> bool {
+    matches!(keyword.as_bytes(), [b'l', b'a', b'z', b'y', b'_', ..])
+}
+
 /// Lower-case copy of a field's constant name.
 #[doc(hidden)]
 pub const fn lower<const N: usize>(name: &str) -> [u8; N] {
@@ -253,8 +276,8 @@ macro_rules! __stat_field {
                     Err(_) => panic!("an identifier"),
                 }
             },
-            kind: $crate::__stat_kind!($kind),
-            lazy: $crate::__stat_lazy!($kind),
+            kind: $crate::stats::table::kind(stringify!($kind)),
+            lazy: $crate::stats::table::is_lazy(stringify!($kind)),
         }
     };
     ($kind:ident $field:ident = $name:literal) => {
@@ -273,64 +296,6 @@ macro_rules! __stat_field {
 
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __stat_kind {
-    (counter) => {
-        $crate::stats::Kind::Counter
-    };
-    (gauge) => {
-        $crate::stats::Kind::Gauge
-    };
-    (histogram) => {
-        $crate::stats::Kind::Histogram($crate::stats::Unit::Unspecified)
-    };
-    (text) => {
-        $crate::stats::Kind::TextReadout
-    };
-    (codes) => {
-        $crate::stats::Kind::Codes
-    };
-    (lazy_counter) => {
-        $crate::stats::Kind::Counter
-    };
-    (lazy_gauge) => {
-        $crate::stats::Kind::Gauge
-    };
-    (lazy_histogram) => {
-        $crate::stats::Kind::Histogram($crate::stats::Unit::Unspecified)
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __stat_lazy {
-    (counter) => {
-        false
-    };
-    (gauge) => {
-        false
-    };
-    (histogram) => {
-        false
-    };
-    (text) => {
-        false
-    };
-    (codes) => {
-        true
-    };
-    (lazy_counter) => {
-        true
-    };
-    (lazy_gauge) => {
-        true
-    };
-    (lazy_histogram) => {
-        true
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
 macro_rules! __stat_type {
     (counter, $table:ident) => { $crate::stats::Counter<$table> };
     (gauge, $table:ident) => { $crate::stats::Gauge<$table> };
@@ -338,6 +303,7 @@ macro_rules! __stat_type {
     (text, $table:ident) => { $crate::stats::Text<$table> };
     (codes, $table:ident) => { $crate::stats::Codes<$table> };
     (lazy_counter, $table:ident) => { $crate::stats::Counter<$table> };
+    (lazy_codes, $table:ident) => { $crate::stats::Codes<$table> };
     (lazy_gauge, $table:ident) => { $crate::stats::Gauge<$table> };
     (lazy_histogram, $table:ident) => { $crate::stats::Histogram<$table> };
 }

@@ -195,3 +195,9 @@ proptest::proptest! {
         }
     }
 }
+
+/// Five thousand clusters that nobody uses must fit in a few megabytes: prefix, registry entry and this.
+#[test]
+fn an_unused_block_is_small() {
+    assert!(size_of::<block::BlockCore>() <= 96, "{}", size_of::<block::BlockCore>());
+}
