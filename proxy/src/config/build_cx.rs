@@ -3,6 +3,7 @@ use std::sync::Arc;
 use crate::cluster::ClusterManager;
 use crate::runtime::Runtime;
 use crate::server::ServerOptions;
+use crate::stats::Stats;
 
 /// What builders may refer to: things that exist once in a process.
 ///
@@ -13,4 +14,17 @@ pub struct BuildCx {
     pub options: Arc<ServerOptions>,
     pub clusters: Arc<ClusterManager>,
     pub runtime: Arc<Runtime>,
+    pub stats: Stats,
+}
+
+impl BuildCx {
+    /// A process that knows no clusters and has no runtime values.
+    pub fn new(options: ServerOptions) -> Self {
+        BuildCx {
+            stats: Stats::new(options.concurrency),
+            options: Arc::new(options),
+            clusters: Arc::default(),
+            runtime: Arc::default(),
+        }
+    }
 }
