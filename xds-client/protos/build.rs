@@ -12,6 +12,15 @@ use std::{env, fs};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
+#[path = "build/descriptor.rs"]
+mod descriptor;
+#[path = "build/rules.rs"]
+mod rules;
+#[path = "build/schema.rs"]
+mod schema;
+#[path = "build/wire.rs"]
+mod wire;
+
 /// Files whose closure of imports is the API we know. One line a file, so that a diff shows what was added.
 const ROOTS: &[&str] = &[
     "envoy/admin/v3/certs.proto",
@@ -131,6 +140,8 @@ fn is_option_only(name: &str) -> bool {
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=build");
+    println!("cargo:rerun-if-changed=src/rules/op.rs");
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-env-changed=ENVOY_TYPES_DIR");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
@@ -139,7 +150,7 @@ fn main() {
         .expect("envoy-types publishes src/generated/types.bin; is the pinned version another one?");
     let mut set = prune(&published, ROOTS);
     set.extend_from_slice(&own_files());
-    fs::write(out.join("descriptors.bin"), &set).expect("OUT_DIR is writable");
+    schema::write(&set, |file| !is_option_only(file) && file != "google/protobuf/descriptor.proto", &out);
 
     let mut fds = FileDescriptorSet::decode(set.as_slice()).expect("the pruned set decodes");
     fds.file.retain(|f| !is_option_only(f.name()));
@@ -189,18 +200,16 @@ fn own_files() -> Vec<u8> {
     set.encode_to_vec()
 }
 
-/// Keeps the closure of `roots` and drops source comments. Works on the wire format, because decoding through
-/// `prost_types` would lose the extension options (`validate.rules`, `udpa.annotations.sensitive`).
+/// Keeps the closure of `roots` and drops source comments. Works on the wire format: see `wire`.
 fn prune(set: &[u8], roots: &[&str]) -> Vec<u8> {
     let mut files: BTreeMap<String, (Vec<u8>, Vec<String>)> = BTreeMap::new();
-    for (field, file) in fields(set) {
+    for (field, file, _) in wire::fields(set) {
         assert_eq!(field, 1, "a FileDescriptorSet has one field");
         let (mut name, mut deps, mut kept) = (String::new(), Vec::new(), Vec::new());
-        for (number, range) in field_ranges(file) {
-            let (whole, payload) = (&file[range.0..range.2], &file[range.1..range.2]);
+        for (number, value, whole) in wire::fields(file.bytes()) {
             match number {
-                1 => name = String::from_utf8_lossy(payload).into_owned(),
-                3 => deps.push(String::from_utf8_lossy(payload).into_owned()),
+                1 => name = value.text().into(),
+                3 => deps.push(value.text().into()),
                 9 => continue, // source_code_info
                 _ => {}
             }
@@ -221,48 +230,6 @@ fn prune(set: &[u8], roots: &[&str]) -> Vec<u8> {
         out.push(0x0a);
         prost::encoding::encode_varint(bytes.len() as u64, &mut out);
         out.extend_from_slice(bytes);
-    }
-    out
-}
-
-fn fields(buf: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
-    field_ranges(buf).into_iter().map(move |(n, r)| (n, &buf[r.1..r.2]))
-}
-
-/// `(number, (start of tag, start of payload, end))` of each field of a message.
-fn field_ranges(buf: &[u8]) -> Vec<(u32, (usize, usize, usize))> {
-    let (mut at, mut out) = (0, Vec::new());
-    let varint = |at: &mut usize| {
-        let mut rest = &buf[*at..];
-        let before = rest.len();
-        let value = prost::encoding::decode_varint(&mut rest).expect("a valid descriptor set");
-        *at += before - rest.len();
-        value
-    };
-    while at < buf.len() {
-        let start = at;
-        let tag = varint(&mut at);
-        let payload = match tag & 7 {
-            0 => {
-                varint(&mut at);
-                at
-            }
-            2 => {
-                let len = varint(&mut at) as usize;
-                at += len;
-                at - len
-            }
-            1 => {
-                at += 8;
-                at - 8
-            }
-            5 => {
-                at += 4;
-                at - 4
-            }
-            other => panic!("wire type {other} in a descriptor set"),
-        };
-        out.push(((tag >> 3) as u32, (start, payload, at)));
     }
     out
 }
