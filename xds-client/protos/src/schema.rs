@@ -150,8 +150,13 @@ impl Message {
     }
 
     /// The fields, ordered by number.
-    pub fn fields(self) -> impl ExactSizeIterator<Item = Field> + DoubleEndedIterator {
+    pub fn fields(self) -> impl ExactSizeIterator<Item = Field> + DoubleEndedIterator + Clone {
         self.field_range().map(Field)
+    }
+
+    /// The position of one of its fields in the order of numbers.
+    pub(crate) fn index_of(self, field: Field) -> usize {
+        usize::from(field.0.saturating_sub(self.field_range().start))
     }
 
     fn field_range(self) -> Range<u16> {

@@ -1,0 +1,331 @@
+//! Protobuf JSON to wire bytes: what Envoy's `MessageUtil::loadFromYaml` and `loadFromJson` do.
+//!
+//! Both spellings of field names, enums by name in any case or by number, 64-bit integers as strings, the JSON forms of the
+//! well-known types, Anys with `@type` wherever it stands in the object. Where Envoy's parser is in its lenient mode so are we:
+//! `{seconds: 1}` for a Duration, `{value: 5}` for a wrapper, `"true"` for a bool. Different from it, `null` in a list is refused,
+//! and so is a field set in both spellings.
+//!
+//! All mistakes are reported, up to a bound, with line and path. Fields at their default without presence are left out, so
+//! that the bytes of a base and of an overlay in a row decode to what Envoy's `MergeFrom` makes of them.
+
+mod scalar;
+mod well_known;
+
+use std::borrow::Cow;
+
+use crate::path::{Step, Steps};
+use crate::problem::{Problem, did_you_mean};
+use crate::schema::{Field, Kind, Message, WellKnown};
+use crate::text::{Node, Object, Shortened, Value};
+use scalar::Scalar;
+
+/// More problems than this are not collected.
+pub const MAX_PROBLEMS: usize = 20;
+/// Messages within each other, as in protobuf's own decoders.
+pub(crate) const MAX_DEPTH: usize = 100;
+
+/// What to let pass.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Options {
+    /// Unknown fields are left out with a warning (`--allow-unknown-static-fields`).
+    pub allow_unknown: bool,
+    /// An Any of an unknown type becomes an `xds.type.v3.TypedStruct` of that type, which whoever uses it can refuse or
+    /// ignore (`is_optional`), instead of a problem.
+    pub keep_unknown_any: bool,
+}
+
+/// The wire bytes of the message that `node` describes, and warnings.
+///
+/// Problems come in the order of the text. `message` is a full name; an unknown one is a problem too.
+pub fn to_wire(node: Node<'_>, message: &str, options: &Options) -> Result<(Vec<u8>, Vec<Problem>), Vec<Problem>> {
+    let Some(message) = Message::find(message) else {
+        return Err(vec![Problem::new("", "a message of the API", format!("\"{message}\""))]);
+    };
+    let mut encoder = Encoder {
+        out: Vec::new(),
+        path: Steps::default(),
+        problems: Vec::new(),
+        warnings: Vec::new(),
+        options: *options,
+        depth: 0,
+    };
+    encoder.message(message, node);
+    if encoder.problems.is_empty() { Ok((encoder.out, encoder.warnings)) } else { Err(encoder.problems) }
+}
+
+struct Encoder<'t> {
+    out: Vec<u8>,
+    path: Steps<'t>,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+    options: Options,
+    depth: usize,
+}
+
+/// Which fields of a message have been set; no message has more than 256.
+#[derive(Default)]
+struct Seen([u64; 4]);
+
+impl Seen {
+    /// Whether the field was not set before.
+    fn insert(&mut self, index: usize) -> bool {
+        let Some(word) = self.0.get_mut(index / 64) else { return true };
+        let bit = 1 << (index % 64);
+        let new = *word & bit == 0;
+        *word |= bit;
+        new
+    }
+
+    fn contains(&self, index: usize) -> bool {
+        self.0.get(index / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
+    }
+}
+
+impl<'t> Encoder<'t> {
+    /// Whether to go on collecting.
+    fn full(&self) -> bool {
+        self.problems.len() >= MAX_PROBLEMS
+    }
+
+    fn problem(&mut self, node: Node<'_>, expected: impl Into<String>, got: impl Into<String>) {
+        self.report(node, Problem::new(self.path.to_string(), expected, got));
+    }
+
+    fn report(&mut self, node: Node<'_>, problem: Problem) {
+        if !self.full() {
+            self.problems.push(problem.at_node(node));
+        }
+    }
+
+    /// The contents of a message, without tag and length.
+    fn message(&mut self, message: Message, node: Node<'t>) {
+        if message.has_special_json() {
+            return self.well_known(message, node);
+        }
+        match node.value() {
+            Value::Object(object) => self.fields(message, object, false),
+            _ => self.problem(node, format!("an object ({})", message.full_name()), node.to_string()),
+        }
+    }
+
+    /// The fields of an object; inside an Any without its `@type`.
+    fn fields(&mut self, message: Message, object: Object<'t>, in_any: bool) {
+        let mut seen = Seen::default();
+        for (key, value) in object.iter() {
+            if self.full() {
+                return;
+            }
+            let name = key.as_str().unwrap_or_default();
+            if in_any && name == "@type" {
+                continue;
+            }
+            let Some(field) = message.field_by_name(name) else {
+                self.unknown_field(message, key, name);
+                continue;
+            };
+            if is_unset(field, value) {
+                continue;
+            }
+            self.path.push(Step::Field(field.name()));
+            if self.is_set_once(message, field, key, &mut seen) {
+                self.field(field, value);
+            }
+            self.path.pop();
+        }
+    }
+
+    fn is_set_once(&mut self, message: Message, field: Field, key: Node<'t>, seen: &mut Seen) -> bool {
+        let index = message.index_of(field);
+        if let Some(oneof) = field.oneof() {
+            let other = message
+                .fields()
+                .enumerate()
+                .find(|(i, f)| *i != index && f.oneof() == Some(oneof) && seen.contains(*i));
+            if let Some((_, other)) = other {
+                let expected = format!("one field of the oneof {}", oneof.name());
+                self.problem(key, expected, format!("\"{}\" after \"{}\"", field.name(), other.name()));
+                return false;
+            }
+        }
+        if !seen.insert(index) {
+            self.problem(
+                key,
+                "the field once",
+                format!("it as both \"{}\" and \"{}\"", field.name(), field.json_name()),
+            );
+            return false;
+        }
+        true
+    }
+
+    fn unknown_field(&mut self, message: Message, key: Node<'t>, name: &str) {
+        let path = self.path.with(&Shortened(name).to_string());
+        let got = format!("the unknown field \"{}\"", Shortened(name));
+        let mut problem = Problem::new(path, format!("a field of {}", message.full_name()), got);
+        let names = message.fields().map(Field::name);
+        if let Some(meant) = did_you_mean(name, names.clone()) {
+            problem = problem.hint(format!("did you mean \"{meant}\"?"));
+        } else if names.len() == 0 {
+            problem = problem.hint("it has no fields");
+        } else if names.len() <= 8 {
+            problem = problem.hint(format!("it has {}", names.collect::<Vec<_>>().join(", ")));
+        }
+        if !self.options.allow_unknown {
+            self.report(key, problem);
+        } else if self.warnings.len() < MAX_PROBLEMS {
+            self.warnings.push(problem.at_node(key));
+        }
+    }
+
+    fn field(&mut self, field: Field, node: Node<'t>) {
+        if let Some((key, value)) = field.map_entry() {
+            return match node.value() {
+                Value::Object(object) => self.map(field, key, value, object),
+                _ => self.problem(node, "an object (a map)", node.to_string()),
+            };
+        }
+        if !field.is_repeated() {
+            return self.singular(field, node);
+        }
+        let Value::Array(items) = node.value() else {
+            return self.problem(node, "a list", node.to_string());
+        };
+        if field.is_packed() {
+            return self.nested(field.number(), node, |this| this.items(field, items.iter(), true));
+        }
+        self.items(field, items.iter(), false);
+    }
+
+    fn items(&mut self, field: Field, items: impl Iterator<Item = Node<'t>>, packed: bool) {
+        for (i, item) in items.enumerate() {
+            if self.full() {
+                return;
+            }
+            self.path.push(Step::Index(i));
+            match field.kind() {
+                Kind::Message(message) if !matches!(item.value(), Value::Null) || takes_null(message) => {
+                    self.nested(field.number(), item, |this| this.message(message, item));
+                }
+                Kind::Message(message) => self.problem(item, format!("an object ({})", message.full_name()), "null"),
+                kind => {
+                    if let Some(value) = self.scalar(kind, item) {
+                        if !packed {
+                            self.tag(field.number(), value.wire_type());
+                        }
+                        value.write(&mut self.out);
+                    }
+                }
+            }
+            self.path.pop();
+        }
+    }
+
+    fn map(&mut self, field: Field, key: Field, value: Field, object: Object<'t>) {
+        for (key_node, node) in object.iter() {
+            if self.full() {
+                return;
+            }
+            self.path.push(Step::Key(key_node.as_str().unwrap_or_default()));
+            self.nested(field.number(), node, |this| {
+                if let Some(text) = this.map_key(key.kind(), key_node) {
+                    this.default_or(key, text);
+                }
+                match value.kind() {
+                    Kind::Message(message) if matches!(node.value(), Value::Null) && !takes_null(message) => {
+                        this.problem(node, format!("an object ({})", message.full_name()), "null");
+                    }
+                    _ => this.singular(value, node),
+                }
+            });
+            self.path.pop();
+        }
+    }
+
+    fn singular(&mut self, field: Field, node: Node<'t>) {
+        match field.kind() {
+            Kind::Message(message) => self.nested(field.number(), node, |this| this.message(message, node)),
+            kind => {
+                if let Some(value) = self.scalar(kind, node) {
+                    self.default_or(field, value);
+                }
+            }
+        }
+    }
+
+    /// Writes a scalar unless it is what its absence means.
+    fn default_or(&mut self, field: Field, value: Scalar<'_>) {
+        if field.has_presence() || !value.is_default() {
+            self.tag(field.number(), value.wire_type());
+            value.write(&mut self.out);
+        }
+    }
+
+    fn tag(&mut self, number: u32, wire_type: u8) {
+        prost::encoding::encode_varint(u64::from(number) << 3 | u64::from(wire_type), &mut self.out);
+    }
+
+    /// A length-delimited field whose contents `write` appends.
+    fn nested(&mut self, number: u32, node: Node<'t>, write: impl FnOnce(&mut Self)) {
+        if self.depth >= MAX_DEPTH {
+            return self.problem(node, format!("at most {MAX_DEPTH} messages within each other"), "one more");
+        }
+        self.tag(number, 2);
+        let start = self.out.len();
+        self.out.push(0);
+        self.depth += 1;
+        write(self);
+        self.depth -= 1;
+        let len = self.out.len() - start - 1;
+        // Most messages are short, so that one byte was right; others are moved up.
+        let extra = prost::encoding::encoded_len_varint(len as u64) - 1;
+        let end = self.out.len();
+        self.out.resize(end + extra, 0);
+        self.out.copy_within(start + 1..end, start + 1 + extra);
+        if let Some(mut place) = self.out.get_mut(start..start + 1 + extra) {
+            prost::encoding::encode_varint(len as u64, &mut place);
+        }
+    }
+
+    fn scalar(&mut self, kind: Kind, node: Node<'t>) -> Option<Scalar<'t>> {
+        match scalar::read(kind, node) {
+            Ok(value) => Some(value),
+            Err(mistake) => {
+                let path = self.path.to_string();
+                let mut problem = Problem::new(path, mistake.expected, node.to_string());
+                problem.hint = mistake.hint;
+                self.report(node, problem);
+                None
+            }
+        }
+    }
+
+    /// Keys are strings in JSON, whatever the key of the map is.
+    fn map_key(&mut self, kind: Kind, node: Node<'t>) -> Option<Scalar<'t>> {
+        let text = node.as_str().unwrap_or_default();
+        match (kind, text) {
+            (Kind::String, _) => Some(Scalar::Bytes(Cow::Borrowed(text.as_bytes()))),
+            (Kind::Bool, "true") => Some(Scalar::Varint(1)),
+            (Kind::Bool, "false") => Some(Scalar::Varint(0)),
+            _ => self.scalar(kind, node),
+        }
+    }
+}
+
+/// `null` leaves a field unset, unless it is a value in itself.
+fn is_unset(field: Field, node: Node<'_>) -> bool {
+    if !matches!(node.value(), Value::Null) {
+        return false;
+    }
+    match field.kind() {
+        Kind::Message(message) => field.is_repeated() || !takes_null(message),
+        Kind::Enum(kind) => !kind.is_null_value(),
+        _ => true,
+    }
+}
+
+fn takes_null(message: Message) -> bool {
+    message.well_known() == Some(WellKnown::Value)
+}
+
+#[cfg(test)]
+mod tests;
