@@ -6,6 +6,7 @@
 use std::fmt;
 
 mod build_cx;
+pub mod matcher;
 
 pub use build_cx::BuildCx;
 
