@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod config;
 pub mod endpoint;
 pub mod filter_chain;
+pub mod formatter;
 pub mod http;
 pub mod http_filters;
 pub mod lb;

@@ -7,12 +7,11 @@
 
 use std::any::Any;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
 
 use crate::http::{Body, RequestHead, ResponseHead};
-use crate::route::RouteEntry;
+use crate::route::RouteMatch;
 use crate::stream_info::StreamInfo;
 
 mod local_reply;
@@ -24,7 +23,7 @@ pub struct StreamCx {
     pub info: StreamInfo,
     /// The route the request has now; `None` when none matched. Cleared by a filter that changed what routes depend on,
     /// then looked up again before the router.
-    pub route: Option<Arc<RouteEntry>>,
+    pub route: Option<RouteMatch>,
     /// The random value of this stream, for weighted choices and runtime fractions.
     pub random: u64,
     /// State of filters by their position in the chain.
