@@ -13,7 +13,7 @@ use crate::name;
 use crate::san::SanType;
 
 /// Which certificate it is and whom it names. Digests and PEM are made when first asked for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CertInfo {
     der: CertificateDer<'static>,
     subject: String,
