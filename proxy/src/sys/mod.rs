@@ -1,2 +1,12 @@
-//! The only unsafe code: socket options and system calls that no crate offers safely.
+//! The only unsafe code: system calls that neither `std` nor `socket2` offers safely.
+//!
+//! Each function is safe to call with any arguments; each unsafe block says why. Linux only, as the proxy is.
 #![allow(unsafe_code)]
+
+mod limit;
+mod pipe;
+mod socket;
+
+pub use limit::{FileLimit, file_limit, raise_file_limit};
+pub use pipe::{Pipe, SpliceError};
+pub use socket::{original_destination, set_option, set_tcp_fast_open};
