@@ -22,6 +22,7 @@ pub mod listener;
 pub mod net;
 pub mod network;
 pub mod pool;
+pub mod registry;
 pub mod route;
 pub mod runtime;
 pub mod server;

@@ -16,6 +16,7 @@ use crate::cluster::Cluster;
 use crate::endpoint::Host;
 use crate::http::Protocol;
 use crate::net::Address;
+use crate::transport_socket::UpstreamSource;
 
 /// What ended a request early, as a set. Names as in Envoy's `%RESPONSE_FLAGS%`.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -170,6 +171,8 @@ pub struct ConnectionInfo {
     pub bytes_sent: Cell<u64>,
     /// The listener's `traffic_direction`.
     pub direction: TrafficDirection,
+    /// What upstream connections made for this one are bound to (`original_src`).
+    pub upstream_source: Cell<Option<UpstreamSource>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -205,6 +208,7 @@ impl ConnectionInfo {
             bytes_received: Cell::new(0),
             bytes_sent: Cell::new(0),
             direction,
+            upstream_source: Cell::new(None),
         }
     }
 }

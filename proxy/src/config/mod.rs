@@ -7,6 +7,7 @@ use std::fmt;
 
 mod build_cx;
 pub mod matcher;
+pub mod values;
 
 pub use build_cx::BuildCx;
 

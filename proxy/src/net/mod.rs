@@ -2,6 +2,8 @@
 
 mod address;
 mod io;
+mod socket_options;
 
 pub use address::Address;
 pub use io::{Io, RawIo, Socket};
+pub use socket_options::{SocketOptions, SocketState, TcpKeepalive, canonical};

@@ -5,14 +5,16 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
 
+use crate::config::BuildCx;
 use crate::net::Io;
 use crate::server::drain::Drain;
-use crate::stream_info::ConnectionInfo;
+use crate::stream_info::{ConnectionInfo, TrafficDirection};
 
 /// An accepted connection after its transport handshake.
 pub struct Connection {
@@ -41,4 +43,27 @@ pub enum NetworkStep {
     Continue,
     /// Close the connection; the text becomes `%CONNECTION_TERMINATION_DETAILS%`.
     Close(Cow<'static, str>),
+}
+
+/// What a filter's builder made.
+pub enum BuiltFilter {
+    Network(Arc<dyn NetworkFilter>),
+    Terminal(Arc<dyn TerminalFilter>),
+}
+
+/// What the builder of a network filter may know beside [`BuildCx`], which it can be used as.
+pub struct ListenerCx<'a> {
+    pub build: &'a BuildCx,
+    pub listener_name: &'a Arc<str>,
+    /// The scope of the listener's stats, e.g. `listener.127.0.0.1_80`.
+    pub stat_scope: &'a str,
+    pub direction: TrafficDirection,
+}
+
+impl Deref for ListenerCx<'_> {
+    type Target = BuildCx;
+
+    fn deref(&self) -> &BuildCx {
+        self.build
+    }
 }

@@ -4,6 +4,7 @@
 //! anything else is refused by the registry.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::net::{Io, RawIo};
@@ -38,6 +39,17 @@ pub struct ConnectOptions {
     pub san: Option<Arc<str>>,
     /// Overrides the configured ALPN list (`istio.alpn`, automatic protocol choice).
     pub alpn: Option<Vec<Arc<str>>>,
+    /// Where the connection comes from, when it is to look like the downstream's (`original_src`).
+    pub source: Option<UpstreamSource>,
+}
+
+/// What the `original_src` listener filter asks of upstream connections: the downstream's address, and a mark for the
+/// routing rules that bring the answers back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct UpstreamSource {
+    pub address: IpAddr,
+    /// `SO_MARK`; 0 for none.
+    pub mark: u32,
 }
 
 impl Downstream {
