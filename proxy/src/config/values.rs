@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn addresses_need_no_resolver() {
-        use core::socket_address::PortSpecifier::{NamedPort, PortValue};
+        use super::core::socket_address::PortSpecifier::{NamedPort, PortValue};
         let of = |address: &str, port| {
             let socket = core::SocketAddress { address: address.into(), port_specifier: port, ..Default::default() };
             socket_address(&socket, &root()).map_err(|e| e.path)
