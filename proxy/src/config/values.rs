@@ -18,10 +18,8 @@ use crate::net::Address;
 pub fn duration(value: &prost_types::Duration, path: &Path<'_>) -> Result<Duration, Reject> {
     match (u64::try_from(value.seconds), u32::try_from(value.nanos)) {
         (Ok(seconds), Ok(nanos)) if nanos < 1_000_000_000 => Ok(Duration::new(seconds, nanos)),
-        _ => Err(path.reject(format_args!(
-            "expected a duration of zero or more, got {}s and {}ns",
-            value.seconds, value.nanos
-        ))),
+        _ => Err(path
+            .reject(format_args!("expected a duration of zero or more, got {}s and {}ns", value.seconds, value.nanos))),
     }
 }
 
@@ -29,10 +27,7 @@ pub fn duration(value: &prost_types::Duration, path: &Path<'_>) -> Result<Durati
 ///
 /// # Errors
 /// As [`duration`].
-pub fn optional_duration(
-    value: Option<&prost_types::Duration>,
-    path: &Path<'_>,
-) -> Result<Option<Duration>, Reject> {
+pub fn optional_duration(value: Option<&prost_types::Duration>, path: &Path<'_>) -> Result<Option<Duration>, Reject> {
     value.map(|value| duration(value, path)).transpose()
 }
 
