@@ -6,12 +6,17 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use http::HeaderMap;
 use parking_lot::RwLock;
 
 use crate::endpoint::Host;
+use crate::pool::connect::UpstreamSockets;
+use crate::stats::StatBlock;
+use crate::stats::names::ClusterStats;
+use crate::transport_socket::Upstream;
 
 /// The place of a cluster by name. Empty: routes to it answer with `cluster_not_found_response_code`.
 pub struct ClusterSlot {
@@ -56,6 +61,21 @@ impl ClusterManager {
 /// A cluster as built.
 pub struct Cluster {
     pub name: Arc<str>,
+    /// Scope `cluster.<alt_stat_name or name>`.
+    pub stats: StatBlock<ClusterStats>,
+    /// Over TCP connect and transport handshake.
+    pub connect_timeout: Duration,
+    pub sockets: UpstreamSockets,
+    pub transport: Upstream,
+    /// `transport_socket_matches`, to which [`Host::transport_socket_match`] points.
+    pub transport_matches: Vec<Upstream>,
+}
+
+impl Cluster {
+    /// The transport socket for a host of this cluster.
+    pub fn transport_socket(&self, host: &Host) -> &Upstream {
+        host.transport_socket_match.and_then(|index| self.transport_matches.get(index)).unwrap_or(&self.transport)
+    }
 }
 
 /// What a load balancer may look at when it picks a host.
