@@ -348,4 +348,3 @@ fn local_address(socket: &Socket, remote: &Address) -> Address {
         Socket::Unix(_) | Socket::Memory(_) => remote.clone(),
     }
 }
-

@@ -94,8 +94,7 @@ impl HappyEyeballs {
             Some(v4) if std::iter::once(first).chain(others).any(|a| is_v4(a) == v4) => v4,
             _ => is_v4(first),
         };
-        let (lead, follow): (Vec<_>, Vec<_>) =
-            std::iter::once(first).chain(others).partition(|a| is_v4(a) == lead_v4);
+        let (lead, follow): (Vec<_>, Vec<_>) = std::iter::once(first).chain(others).partition(|a| is_v4(a) == lead_v4);
         let (mut lead, mut follow) = (lead.into_iter(), follow.into_iter());
         let mut order = Vec::with_capacity(1 + others.len());
         loop {
@@ -109,10 +108,7 @@ impl HappyEyeballs {
     }
 }
 
-fn build_options(
-    options: &cluster_v3::UpstreamConnectionOptions,
-    path: &Path<'_>,
-) -> Result<HappyEyeballs, Reject> {
+fn build_options(options: &cluster_v3::UpstreamConnectionOptions, path: &Path<'_>) -> Result<HappyEyeballs, Reject> {
     let cluster_v3::UpstreamConnectionOptions {
         tcp_keepalive: _,
         set_local_interface_name_on_upstream_connections,
@@ -131,7 +127,9 @@ fn build_options(
         Ok(Version::V6) => Some(false),
         other => {
             let got = other.map_or_else(|e| e.to_string(), |v| v.as_str_name().to_owned());
-            return Err(path.field("first_address_family_version").reject(format_args!("expected V4 or V6, got {got}")));
+            return Err(path
+                .field("first_address_family_version")
+                .reject(format_args!("expected V4 or V6, got {got}")));
         }
     };
     let first_count = config.first_address_family_count.unwrap_or(1);

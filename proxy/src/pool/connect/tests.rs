@@ -162,8 +162,7 @@ async fn connections_come_from_the_source_of_their_family() {
 
 #[tokio::test]
 async fn a_source_that_is_not_ours_is_a_local_failure() {
-    let sockets =
-        bind(core::BindConfig { source_address: Some(socket_address("192.0.2.1", 0)), ..Default::default() });
+    let sockets = bind(core::BindConfig { source_address: Some(socket_address("192.0.2.1", 0)), ..Default::default() });
     let cluster = cluster(sockets);
     let (_listener, address) = listener("127.0.0.1:0").await;
     let error = connect(&cluster, &host(&[address]), &ConnectOptions::default()).await.err().unwrap();
@@ -187,7 +186,8 @@ async fn pipes_connect_by_path_and_by_abstract_name() {
 
 #[test]
 fn the_cluster_overrides_the_manager() {
-    let of = |address: &str| core::BindConfig { source_address: Some(socket_address(address, 0)), ..Default::default() };
+    let of =
+        |address: &str| core::BindConfig { source_address: Some(socket_address(address, 0)), ..Default::default() };
     let manager = core::BindConfig { freebind: Some(true), ..of("10.0.0.1") };
     let build = |cluster| UpstreamSockets::build(cluster, None, Some(&manager), &Path::root("")).unwrap();
     let to = "10.0.0.9".parse().unwrap();
