@@ -11,11 +11,12 @@
 #![forbid(unsafe_code)]
 
 pub mod encode;
-mod path;
+pub mod path;
 pub mod problem;
 pub mod schema;
 pub mod text;
 mod time;
+mod wire;
 
 #[allow(clippy::all, missing_docs)]
 mod api {

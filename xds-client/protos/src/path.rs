@@ -3,43 +3,56 @@
 use std::fmt;
 
 #[derive(Clone, Copy)]
-pub(crate) enum Step<'a> {
-    Field(&'a str),
+enum Step<'p> {
+    Root,
+    Field(&'p str),
     Index(usize),
-    /// The key of a map entry.
-    Key(&'a str),
+    Key(&'p str),
 }
 
-/// `static_resources.clusters[3].typed_extension_protocol_options["a.b"]`. An Any adds no step.
-#[derive(Default)]
-pub(crate) struct Steps<'a>(Vec<Step<'a>>);
+/// Where in a message: `static_resources.clusters[3].typed_extension_protocol_options["a.b"]`. An Any adds no step.
+///
+/// Each step lies in the stack frame that took it and knows the one before.
+#[derive(Clone, Copy)]
+pub struct Path<'p> {
+    parent: Option<&'p Path<'p>>,
+    step: Step<'p>,
+}
 
-impl<'a> Steps<'a> {
-    pub(crate) fn push(&mut self, step: Step<'a>) {
-        self.0.push(step);
+impl<'p> Path<'p> {
+    pub const ROOT: Path<'static> = Path { parent: None, step: Step::Root };
+
+    pub fn field(&'p self, name: &'p str) -> Path<'p> {
+        Path { parent: Some(self), step: Step::Field(name) }
     }
 
-    pub(crate) fn pop(&mut self) {
-        self.0.pop();
+    pub fn index(&'p self, index: usize) -> Path<'p> {
+        Path { parent: Some(self), step: Step::Index(index) }
     }
 
-    /// The path of a field below this one.
-    pub(crate) fn with(&self, field: &str) -> String {
-        let path = self.to_string();
-        if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
+    /// An entry of a map.
+    pub fn key(&'p self, key: &'p str) -> Path<'p> {
+        Path { parent: Some(self), step: Step::Key(key) }
+    }
+
+    fn is_root(&self) -> bool {
+        matches!(self.step, Step::Root)
     }
 }
 
-impl fmt::Display for Steps<'_> {
+impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, step) in self.0.iter().enumerate() {
-            match step {
-                Step::Field(name) if i == 0 => f.write_str(name)?,
-                Step::Field(name) => write!(f, ".{name}")?,
-                Step::Index(index) => write!(f, "[{index}]")?,
-                Step::Key(key) => write!(f, "[\"{key}\"]")?,
+        if let Some(parent) = self.parent {
+            parent.fmt(f)?;
+            if !parent.is_root() && matches!(self.step, Step::Field(_)) {
+                f.write_str(".")?;
             }
         }
-        Ok(())
+        match self.step {
+            Step::Root => Ok(()),
+            Step::Field(name) => f.write_str(name),
+            Step::Index(index) => write!(f, "[{index}]"),
+            Step::Key(key) => write!(f, "[\"{key}\"]"),
+        }
     }
 }

@@ -13,7 +13,7 @@ mod well_known;
 
 use std::borrow::Cow;
 
-use crate::path::{Step, Steps};
+use crate::path::Path;
 use crate::problem::{Problem, did_you_mean};
 use crate::schema::{Field, Kind, Message, WellKnown};
 use crate::text::{Node, Object, Shortened, Value};
@@ -41,21 +41,14 @@ pub fn to_wire(node: Node<'_>, message: &str, options: &Options) -> Result<(Vec<
     let Some(message) = Message::find(message) else {
         return Err(vec![Problem::new("", "a message of the API", format!("\"{message}\""))]);
     };
-    let mut encoder = Encoder {
-        out: Vec::new(),
-        path: Steps::default(),
-        problems: Vec::new(),
-        warnings: Vec::new(),
-        options: *options,
-        depth: 0,
-    };
-    encoder.message(message, node);
+    let mut encoder =
+        Encoder { out: Vec::new(), problems: Vec::new(), warnings: Vec::new(), options: *options, depth: 0 };
+    encoder.message(message, node, &Path::ROOT);
     if encoder.problems.is_empty() { Ok((encoder.out, encoder.warnings)) } else { Err(encoder.problems) }
 }
 
-struct Encoder<'t> {
+struct Encoder {
     out: Vec<u8>,
-    path: Steps<'t>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
     options: Options,
@@ -81,14 +74,14 @@ impl Seen {
     }
 }
 
-impl<'t> Encoder<'t> {
+impl Encoder {
     /// Whether to go on collecting.
     fn full(&self) -> bool {
         self.problems.len() >= MAX_PROBLEMS
     }
 
-    fn problem(&mut self, node: Node<'_>, expected: impl Into<String>, got: impl Into<String>) {
-        self.report(node, Problem::new(self.path.to_string(), expected, got));
+    fn problem(&mut self, node: Node<'_>, at: &Path<'_>, expected: impl Into<String>, got: impl Into<String>) {
+        self.report(node, Problem::new(at.to_string(), expected, got));
     }
 
     fn report(&mut self, node: Node<'_>, problem: Problem) {
@@ -98,18 +91,18 @@ impl<'t> Encoder<'t> {
     }
 
     /// The contents of a message, without tag and length.
-    fn message(&mut self, message: Message, node: Node<'t>) {
+    fn message(&mut self, message: Message, node: Node<'_>, at: &Path<'_>) {
         if message.has_special_json() {
-            return self.well_known(message, node);
+            return self.well_known(message, node, at);
         }
         match node.value() {
-            Value::Object(object) => self.fields(message, object, false),
-            _ => self.problem(node, format!("an object ({})", message.full_name()), node.to_string()),
+            Value::Object(object) => self.fields(message, object, false, at),
+            _ => self.problem(node, at, format!("an object ({})", message.full_name()), node.to_string()),
         }
     }
 
     /// The fields of an object; inside an Any without its `@type`.
-    fn fields(&mut self, message: Message, object: Object<'t>, in_any: bool) {
+    fn fields(&mut self, message: Message, object: Object<'_>, in_any: bool, at: &Path<'_>) {
         let mut seen = Seen::default();
         for (key, value) in object.iter() {
             if self.full() {
@@ -120,21 +113,20 @@ impl<'t> Encoder<'t> {
                 continue;
             }
             let Some(field) = message.field_by_name(name) else {
-                self.unknown_field(message, key, name);
+                self.unknown_field(message, key, name, at);
                 continue;
             };
             if is_unset(field, value) {
                 continue;
             }
-            self.path.push(Step::Field(field.name()));
-            if self.is_set_once(message, field, key, &mut seen) {
-                self.field(field, value);
+            let at = at.field(field.name());
+            if self.is_set_once(message, field, key, &mut seen, &at) {
+                self.field(field, value, &at);
             }
-            self.path.pop();
         }
     }
 
-    fn is_set_once(&mut self, message: Message, field: Field, key: Node<'t>, seen: &mut Seen) -> bool {
+    fn is_set_once(&mut self, message: Message, field: Field, key: Node<'_>, seen: &mut Seen, at: &Path<'_>) -> bool {
         let index = message.index_of(field);
         if let Some(oneof) = field.oneof() {
             let other = message
@@ -143,13 +135,14 @@ impl<'t> Encoder<'t> {
                 .find(|(i, f)| *i != index && f.oneof() == Some(oneof) && seen.contains(*i));
             if let Some((_, other)) = other {
                 let expected = format!("one field of the oneof {}", oneof.name());
-                self.problem(key, expected, format!("\"{}\" after \"{}\"", field.name(), other.name()));
+                self.problem(key, at, expected, format!("\"{}\" after \"{}\"", field.name(), other.name()));
                 return false;
             }
         }
         if !seen.insert(index) {
             self.problem(
                 key,
+                at,
                 "the field once",
                 format!("it as both \"{}\" and \"{}\"", field.name(), field.json_name()),
             );
@@ -158,8 +151,8 @@ impl<'t> Encoder<'t> {
         true
     }
 
-    fn unknown_field(&mut self, message: Message, key: Node<'t>, name: &str) {
-        let path = self.path.with(&Shortened(name).to_string());
+    fn unknown_field(&mut self, message: Message, key: Node<'_>, name: &str, at: &Path<'_>) {
+        let path = at.field(&Shortened(name).to_string()).to_string();
         let got = format!("the unknown field \"{}\"", Shortened(name));
         let mut problem = Problem::new(path, format!("a field of {}", message.full_name()), got);
         let names = message.fields().map(Field::name);
@@ -177,38 +170,40 @@ impl<'t> Encoder<'t> {
         }
     }
 
-    fn field(&mut self, field: Field, node: Node<'t>) {
+    fn field(&mut self, field: Field, node: Node<'_>, at: &Path<'_>) {
         if let Some((key, value)) = field.map_entry() {
             return match node.value() {
-                Value::Object(object) => self.map(field, key, value, object),
-                _ => self.problem(node, "an object (a map)", node.to_string()),
+                Value::Object(object) => self.map(field, key, value, object, at),
+                _ => self.problem(node, at, "an object (a map)", node.to_string()),
             };
         }
         if !field.is_repeated() {
-            return self.singular(field, node);
+            return self.singular(field, node, at);
         }
         let Value::Array(items) = node.value() else {
-            return self.problem(node, "a list", node.to_string());
+            return self.problem(node, at, "a list", node.to_string());
         };
         if field.is_packed() {
-            return self.nested(field.number(), node, |this| this.items(field, items.iter(), true));
+            return self.nested(field.number(), node, at, |this| this.items(field, items.iter(), true, at));
         }
-        self.items(field, items.iter(), false);
+        self.items(field, items.iter(), false, at);
     }
 
-    fn items(&mut self, field: Field, items: impl Iterator<Item = Node<'t>>, packed: bool) {
+    fn items<'t>(&mut self, field: Field, items: impl Iterator<Item = Node<'t>>, packed: bool, at: &Path<'_>) {
         for (i, item) in items.enumerate() {
             if self.full() {
                 return;
             }
-            self.path.push(Step::Index(i));
+            let at = &at.index(i);
             match field.kind() {
                 Kind::Message(message) if !matches!(item.value(), Value::Null) || takes_null(message) => {
-                    self.nested(field.number(), item, |this| this.message(message, item));
+                    self.nested(field.number(), item, at, |this| this.message(message, item, at));
                 }
-                Kind::Message(message) => self.problem(item, format!("an object ({})", message.full_name()), "null"),
+                Kind::Message(message) => {
+                    self.problem(item, at, format!("an object ({})", message.full_name()), "null")
+                }
                 kind => {
-                    if let Some(value) = self.scalar(kind, item) {
+                    if let Some(value) = self.scalar(kind, item, at) {
                         if !packed {
                             self.tag(field.number(), value.wire_type());
                         }
@@ -216,36 +211,34 @@ impl<'t> Encoder<'t> {
                     }
                 }
             }
-            self.path.pop();
         }
     }
 
-    fn map(&mut self, field: Field, key: Field, value: Field, object: Object<'t>) {
+    fn map(&mut self, field: Field, key: Field, value: Field, object: Object<'_>, at: &Path<'_>) {
         for (key_node, node) in object.iter() {
             if self.full() {
                 return;
             }
-            self.path.push(Step::Key(key_node.as_str().unwrap_or_default()));
-            self.nested(field.number(), node, |this| {
-                if let Some(text) = this.map_key(key.kind(), key_node) {
+            let at = &at.key(key_node.as_str().unwrap_or_default());
+            self.nested(field.number(), node, at, |this| {
+                if let Some(text) = this.map_key(key.kind(), key_node, at) {
                     this.default_or(key, text);
                 }
                 match value.kind() {
                     Kind::Message(message) if matches!(node.value(), Value::Null) && !takes_null(message) => {
-                        this.problem(node, format!("an object ({})", message.full_name()), "null");
+                        this.problem(node, at, format!("an object ({})", message.full_name()), "null");
                     }
-                    _ => this.singular(value, node),
+                    _ => this.singular(value, node, at),
                 }
             });
-            self.path.pop();
         }
     }
 
-    fn singular(&mut self, field: Field, node: Node<'t>) {
+    fn singular(&mut self, field: Field, node: Node<'_>, at: &Path<'_>) {
         match field.kind() {
-            Kind::Message(message) => self.nested(field.number(), node, |this| this.message(message, node)),
+            Kind::Message(message) => self.nested(field.number(), node, at, |this| this.message(message, node, at)),
             kind => {
-                if let Some(value) = self.scalar(kind, node) {
+                if let Some(value) = self.scalar(kind, node, at) {
                     self.default_or(field, value);
                 }
             }
@@ -265,9 +258,9 @@ impl<'t> Encoder<'t> {
     }
 
     /// A length-delimited field whose contents `write` appends.
-    fn nested(&mut self, number: u32, node: Node<'t>, write: impl FnOnce(&mut Self)) {
+    fn nested(&mut self, number: u32, node: Node<'_>, at: &Path<'_>, write: impl FnOnce(&mut Self)) {
         if self.depth >= MAX_DEPTH {
-            return self.problem(node, format!("at most {MAX_DEPTH} messages within each other"), "one more");
+            return self.problem(node, at, format!("at most {MAX_DEPTH} messages within each other"), "one more");
         }
         self.tag(number, 2);
         let start = self.out.len();
@@ -286,12 +279,11 @@ impl<'t> Encoder<'t> {
         }
     }
 
-    fn scalar(&mut self, kind: Kind, node: Node<'t>) -> Option<Scalar<'t>> {
+    fn scalar<'t>(&mut self, kind: Kind, node: Node<'t>, at: &Path<'_>) -> Option<Scalar<'t>> {
         match scalar::read(kind, node) {
             Ok(value) => Some(value),
             Err(mistake) => {
-                let path = self.path.to_string();
-                let mut problem = Problem::new(path, mistake.expected, node.to_string());
+                let mut problem = Problem::new(at.to_string(), mistake.expected, node.to_string());
                 problem.hint = mistake.hint;
                 self.report(node, problem);
                 None
@@ -300,13 +292,13 @@ impl<'t> Encoder<'t> {
     }
 
     /// Keys are strings in JSON, whatever the key of the map is.
-    fn map_key(&mut self, kind: Kind, node: Node<'t>) -> Option<Scalar<'t>> {
+    fn map_key<'t>(&mut self, kind: Kind, node: Node<'t>, at: &Path<'_>) -> Option<Scalar<'t>> {
         let text = node.as_str().unwrap_or_default();
         match (kind, text) {
             (Kind::String, _) => Some(Scalar::Bytes(Cow::Borrowed(text.as_bytes()))),
             (Kind::Bool, "true") => Some(Scalar::Varint(1)),
             (Kind::Bool, "false") => Some(Scalar::Varint(0)),
-            _ => self.scalar(kind, node),
+            _ => self.scalar(kind, node, at),
         }
     }
 }
