@@ -16,6 +16,7 @@ pub mod problem;
 pub mod schema;
 pub mod text;
 mod time;
+pub mod typed_struct;
 mod wire;
 
 #[allow(clippy::all, missing_docs)]

@@ -98,10 +98,9 @@ impl Message {
         MESSAGES.search(0..MESSAGES.rows as u16, |row| MESSAGES.text(row, 0).cmp(full_name)).map(Message)
     }
 
-    /// The message that a type URL names: what follows its last slash.
+    /// The message that a type URL names: what follows its last slash, or all of it.
     pub fn find_url(type_url: &str) -> Option<Message> {
-        let (_, name) = type_url.rsplit_once('/')?;
-        Message::find(name)
+        Message::find(type_url.rsplit_once('/').map_or(type_url, |(_, name)| name))
     }
 
     /// All messages, ordered by name. Entries of maps are messages too.

@@ -11,7 +11,8 @@ fn finds_messages_by_name_and_url() {
     assert_eq!(cluster.name(), "Cluster");
     assert_eq!(Message::find_url("type.googleapis.com/envoy.config.cluster.v3.Cluster"), Some(cluster));
     assert_eq!(Message::find("envoy.config.cluster.v3.Cluste"), None);
-    assert_eq!(Message::find_url("envoy.config.cluster.v3.Cluster"), None);
+    assert_eq!(Message::find_url("envoy.config.cluster.v3.Cluster"), Some(cluster));
+    assert_eq!(Message::find_url("type.googleapis.com/"), None);
     for m in Message::all() {
         assert_eq!(Message::find(m.full_name()), Some(m));
     }

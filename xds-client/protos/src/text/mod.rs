@@ -15,7 +15,7 @@ mod tree;
 mod yaml;
 
 pub use tree::{Array, Node, Object, Position, Tree, Value};
-pub(crate) use tree::{Shortened, line_start, position};
+pub(crate) use tree::{Builder, Shortened, line_start, position};
 
 use crate::problem::Problem;
 
