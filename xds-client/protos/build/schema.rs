@@ -4,7 +4,7 @@
 //! Rows refer to each other by index and to names by offset, so that the data needs no relocation and no set-up: a page is
 //! read from the executable when it is first touched. The accessors there say where each column lies.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::path::Path;
 use std::{fs, mem};
@@ -73,43 +73,62 @@ struct Schema {
 
 pub fn write(set: &[u8], wanted: impl Fn(&str) -> bool, out: &Path) {
     let (messages, enums) = descriptor::read(set, wanted);
-    let checked = messages_to_validate(&messages);
+    let reach = Reach::new(&messages);
     // Offset 0 means "no rules".
     let mut schema = Schema { rules: vec![0], ..Schema::default() };
     for message in &messages {
-        schema.message(message, &messages, &enums, &checked);
+        schema.message(message, &messages, &enums, &reach);
     }
     enums.iter().for_each(|e| schema.enumeration(e));
     schema.finish(out);
 }
 
-/// Whether something in a message of each type, or below it, has to be validated.
-fn messages_to_validate(messages: &[Message]) -> HashMap<&str, bool> {
-    let mut checked: HashMap<&str, bool> = HashMap::new();
-    for m in messages {
-        let own = m.fields.iter().any(|f| !f.rules.is_empty()) || m.oneofs.iter().any(|o| o.required);
-        checked.insert(&m.full_name, own || m.full_name == "google.protobuf.Any");
+/// What there is in messages or below them.
+struct Reach<'m> {
+    /// Something to validate.
+    rules: HashSet<&'m str>,
+    /// A sensitive field, perhaps in an Any.
+    secrets: HashSet<&'m str>,
+}
+
+impl<'m> Reach<'m> {
+    fn new(messages: &'m [Message]) -> Reach<'m> {
+        let has_rules =
+            |m: &Message| m.fields.iter().any(|f| !f.rules.is_empty()) || m.oneofs.iter().any(|o| o.required);
+        Reach {
+            rules: closure(messages, has_rules),
+            secrets: closure(messages, |m| m.fields.iter().any(|f| f.sensitive)),
+        }
     }
+}
+
+/// The messages that are `marked`, that are an Any, or that hold such a message.
+fn closure(messages: &[Message], marked: impl Fn(&Message) -> bool) -> HashSet<&str> {
+    let mut found: HashSet<&str> = messages
+        .iter()
+        .filter(|m| m.full_name == "google.protobuf.Any" || marked(m))
+        .map(|m| m.full_name.as_str())
+        .collect();
     loop {
-        let mut changed = false;
+        let before = found.len();
         for m in messages {
-            if !checked[&*m.full_name] && m.fields.iter().any(|f| f.kind == MESSAGE && checked[&*f.type_name]) {
-                checked.insert(&m.full_name, true);
-                changed = true;
+            if m.fields.iter().any(|f| f.kind == MESSAGE && found.contains(f.type_name.as_str())) {
+                found.insert(&m.full_name);
             }
         }
-        if !changed {
-            return checked;
+        if found.len() == before {
+            return found;
         }
     }
 }
 
 impl Schema {
-    fn message(&mut self, m: &Message, messages: &[Message], enums: &[Enum], checked: &HashMap<&str, bool>) {
+    fn message(&mut self, m: &Message, messages: &[Message], enums: &[Enum], reach: &Reach<'_>) {
         let mut row = Vec::new();
         self.strings.put(&m.full_name, &mut row);
         row.push(well_known(&m.full_name));
-        row.push(u8::from(m.map_entry) | u8::from(checked[&*m.full_name]) << 1);
+        let holds = |set: &HashSet<&str>| u8::from(set.contains(m.full_name.as_str()));
+        row.push(u8::from(m.map_entry) | holds(&reach.rules) << 1 | holds(&reach.secrets) << 2);
         row.extend(self.fields.next());
         row.extend((m.fields.len() as u16).to_le_bytes());
         row.extend(self.names.next());

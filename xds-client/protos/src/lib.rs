@@ -12,6 +12,7 @@
 
 pub mod encode;
 pub mod path;
+pub mod print;
 pub mod problem;
 pub mod schema;
 pub mod text;

@@ -148,6 +148,11 @@ impl Message {
         MESSAGES.u8(self.0, 7) & 2 != 0
     }
 
+    /// Whether this message or one below it has sensitive fields (or is an Any, which may).
+    pub(crate) fn may_hold_secrets(self) -> bool {
+        MESSAGES.u8(self.0, 7) & 4 != 0
+    }
+
     /// The fields, ordered by number.
     pub fn fields(self) -> impl ExactSizeIterator<Item = Field> + DoubleEndedIterator + Clone {
         self.field_range().map(Field)

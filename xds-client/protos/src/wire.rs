@@ -333,24 +333,21 @@ pub(crate) fn any_parts(bytes: &[u8]) -> Result<(&str, &[u8]), Malformed> {
     Ok((std::str::from_utf8(url).map_err(|_| Malformed)?, value))
 }
 
-/// Whether the bytes decode as this message; what is in Anys is not looked at.
-pub(crate) fn is_well_formed(message: Message, bytes: &[u8]) -> bool {
-    fn check(message: Message, bytes: &[u8], depth: usize) -> Result<(), Malformed> {
-        if depth > MAX_DEPTH {
-            return Err(Malformed);
-        }
-        let mut reader = Reader(bytes);
-        while let Some((number, raw)) = reader.next()? {
-            let Some(field) = message.field_by_number(number) else { continue };
-            match (field.kind(), raw) {
-                (Kind::Message(inner), Raw::Bytes(bytes)) => check(inner, bytes, depth + 1)?,
-                (Kind::String | Kind::Bytes, raw) => drop(Scalar::read(field.kind(), raw)?),
-                // Packed lists are looked at by the reader of the message.
-                (_, Raw::Bytes(_)) if field.is_repeated() => {}
-                (kind, raw) => drop(Scalar::read(kind, raw)?),
+/// Whether the bytes decode as this message, with at most `depth` messages within each other; what is in Anys is not
+/// looked at.
+pub(crate) fn is_well_formed(message: Message, bytes: &[u8], depth: usize) -> bool {
+    fn check<'a>(stack: &mut Stack<'a>, message: Message, bytes: &'a [u8], depth: usize) -> Result<(), Malformed> {
+        let range = stack.open(message, bytes, &mut |_| {})?;
+        for at in range.clone() {
+            let Some(entry) = stack.get(at) else { break };
+            match entry.field.kind() {
+                Kind::Message(inner) => check(stack, inner, entry.bytes(), depth.checked_sub(1).ok_or(Malformed)?)?,
+                Kind::String => drop(entry.scalar()?),
+                _ => {}
             }
         }
+        stack.close(&range);
         Ok(())
     }
-    check(message, bytes, 0).is_ok()
+    check(&mut Stack::default(), message, bytes, depth).is_ok()
 }
