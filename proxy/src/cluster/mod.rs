@@ -11,12 +11,21 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::HeaderMap;
 use parking_lot::RwLock;
+use xds_protos::envoy::config::core::v3::Metadata;
+
+pub use crate::route::RoutingPriority as Priority;
 
 use crate::endpoint::Host;
 use crate::pool::connect::UpstreamSockets;
-use crate::stats::StatBlock;
 use crate::stats::names::ClusterStats;
+use crate::stats::{StatBlock, Stats};
 use crate::transport_socket::Upstream;
+
+mod breaker;
+mod protocol_options;
+
+pub use breaker::{Breaker, CircuitBreakers, Permit, Resource, RetryBudget, Thresholds};
+pub use protocol_options::{AutoSni, HttpProtocolOptions, UpstreamProtocol, WantedProtocol};
 
 /// The place of a cluster by name. Empty: routes to it answer with `cluster_not_found_response_code`.
 pub struct ClusterSlot {
@@ -58,23 +67,82 @@ impl ClusterManager {
     }
 }
 
-/// A cluster as built.
+/// A cluster as built. An update of its configuration makes a new one; its hosts move over.
 pub struct Cluster {
     pub name: Arc<str>,
-    /// Scope `cluster.<alt_stat_name or name>`.
+    /// `alt_stat_name`, or else the name.
+    pub observability_name: Arc<str>,
+    /// Scope `cluster.<observability_name>`.
     pub stats: StatBlock<ClusterStats>,
     /// Over TCP connect and transport handshake.
     pub connect_timeout: Duration,
-    pub sockets: UpstreamSockets,
+    pub per_connection_buffer_limit_bytes: u32,
+    pub http: Arc<HttpProtocolOptions>,
+    pub sockets: Arc<UpstreamSockets>,
+    pub metadata: Option<Arc<Metadata>>,
+    /// `transport_socket`.
     pub transport: Upstream,
     /// `transport_socket_matches`, to which [`Host::transport_socket_match`] points.
-    pub transport_matches: Vec<Upstream>,
+    pub transport_matches: Box<[Upstream]>,
+    breakers: Arc<CircuitBreakers>,
+}
+
+/// Why a cluster gives no host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoHost {
+    /// There is none, or none that may be used.
+    #[error("no healthy upstream")]
+    NoHealthyUpstream,
 }
 
 impl Cluster {
+    /// A cluster with Envoy's defaults and no hosts.
+    pub fn new(name: &str, stats: &Stats) -> Self {
+        let name: Arc<str> = name.into();
+        let block = stats.block(&format!("cluster.{name}"));
+        let remaining = |priority: &str| stats.block(&format!("cluster.{name}.circuit_breakers.{priority}"));
+        let thresholds = Thresholds::default();
+        Cluster {
+            observability_name: name.clone(),
+            breakers: CircuitBreakers::new(block.clone(), thresholds, thresholds, remaining),
+            stats: block,
+            name,
+            connect_timeout: Duration::from_secs(5),
+            per_connection_buffer_limit_bytes: 1 << 20,
+            http: Arc::default(),
+            sockets: Arc::default(),
+            metadata: None,
+            transport: Upstream::Raw,
+            transport_matches: Box::default(),
+        }
+    }
+
+    /// Picks a host for a request or connection.
+    ///
+    /// # Errors
+    /// When there is none: to be answered with 503 and the flag `UH`.
+    pub fn choose_host(&self, _context: &LbContext<'_>) -> Result<Arc<Host>, NoHost> {
+        Err(NoHost::NoHealthyUpstream)
+    }
+
     /// The transport socket for a host of this cluster.
     pub fn transport_socket(&self, host: &Host) -> &Upstream {
-        host.transport_socket_match.and_then(|index| self.transport_matches.get(index)).unwrap_or(&self.transport)
+        let matched = host.transport_socket_match.and_then(|index| self.transport_matches.get(usize::from(index)));
+        matched.unwrap_or(&self.transport)
+    }
+
+    /// Connections to this host are encrypted.
+    pub fn is_tls(&self, host: &Host) -> bool {
+        !matches!(self.transport_socket(host), Upstream::Raw)
+    }
+
+    /// The circuit breaker of one priority.
+    pub fn breaker(&self, priority: Priority) -> Breaker<'_> {
+        self.breakers.breaker(priority)
+    }
+
+    pub fn thresholds(&self, priority: Priority) -> &Thresholds {
+        self.breakers.thresholds(priority)
     }
 }
 
@@ -89,4 +157,7 @@ pub struct LbContext<'a> {
     pub headers: Option<&'a HeaderMap>,
     /// Hosts that were already tried for this request.
     pub tried: &'a [Arc<Host>],
+    /// How often to pick again when the host is one of `tried`: `host_selection_retry_max_attempts` of a retry policy with
+    /// the predicate `previous_hosts`, else 0. The last pick stands even if it was tried.
+    pub retry_attempts: u32,
 }

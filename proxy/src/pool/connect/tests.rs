@@ -1,18 +1,12 @@
 use super::*;
 use crate::stats::Stats;
-use crate::transport_socket::Upstream;
 use tokio::net::TcpListener;
 use xds_protos::envoy::config::core::v3 as core;
 
 fn cluster(sockets: UpstreamSockets) -> Arc<Cluster> {
-    Arc::new(Cluster {
-        name: "c".into(),
-        stats: Stats::new(0).block("cluster.c"),
-        connect_timeout: Duration::from_secs(5),
-        sockets,
-        transport: Upstream::Raw,
-        transport_matches: Vec::new(),
-    })
+    let mut cluster = Cluster::new("c", &Stats::new(0));
+    cluster.sockets = sockets.into();
+    Arc::new(cluster)
 }
 
 fn host(addresses: &[SocketAddr]) -> Arc<Host> {

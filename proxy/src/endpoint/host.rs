@@ -1,0 +1,113 @@
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use xds_protos::envoy::config::core::v3::Metadata;
+
+use super::{Health, HealthFlags};
+use crate::net::Address;
+
+/// `envoy.config.core.v3.Locality`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Locality {
+    pub region: Arc<str>,
+    pub zone: Arc<str>,
+    pub sub_zone: Arc<str>,
+}
+
+/// One host. Identity is `id`, unique in the process.
+pub struct Host {
+    pub id: u64,
+    pub address: Address,
+    /// `endpoint.additional_addresses`, tried when `address` fails (happy eyeballs).
+    pub additional_addresses: Box<[Address]>,
+    /// `endpoint.hostname`, or for DNS clusters the name that was resolved.
+    pub hostname: Arc<str>,
+    pub locality: Arc<Locality>,
+    pub priority: u32,
+    pub canary: bool,
+    /// `load_balancing_weight`, at least 1.
+    pub weight: AtomicU32,
+    health: AtomicU32,
+    /// Which of the cluster's `transport_socket_matches` this host uses; `None`: the cluster's `transport_socket`.
+    pub transport_socket_match: Option<u16>,
+    pub metadata: Option<Arc<Metadata>>,
+    pub stats: HostStats,
+}
+
+/// Per-host counters as `/clusters` shows them; shared by workers, relaxed.
+#[derive(Default)]
+pub struct HostStats {
+    pub cx_active: AtomicU64,
+    pub cx_connect_fail: AtomicU64,
+    pub cx_total: AtomicU64,
+    pub rq_active: AtomicU64,
+    pub rq_error: AtomicU64,
+    pub rq_pending_active: AtomicU64,
+    pub rq_success: AtomicU64,
+    pub rq_timeout: AtomicU64,
+    pub rq_total: AtomicU64,
+}
+
+impl Host {
+    pub fn new(address: Address, hostname: Arc<str>, weight: u32) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        Host {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            address,
+            additional_addresses: Box::default(),
+            hostname,
+            locality: Arc::default(),
+            priority: 0,
+            canary: false,
+            weight: AtomicU32::new(weight.max(1)),
+            health: AtomicU32::new(0),
+            transport_socket_match: None,
+            metadata: None,
+            stats: HostStats::default(),
+        }
+    }
+
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// The reasons against this host. A change by [`set_health`](Self::set_health) reaches the load balancer when the
+    /// cluster's host sets are published anew.
+    pub fn health_flags(&self) -> HealthFlags {
+        HealthFlags(self.health.load(Ordering::Relaxed))
+    }
+
+    pub fn health(&self) -> Health {
+        self.health_flags().health()
+    }
+
+    pub fn set_health(&self, flags: HealthFlags) {
+        self.health.store(flags.0, Ordering::Relaxed);
+    }
+
+    /// All addresses, the first one first.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        std::iter::once(&self.address).chain(&*self.additional_addresses)
+    }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Host({})", self.address)
+    }
+}
+
+impl PartialEq for Host {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Host {}
+
+impl Hash for Host {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
