@@ -26,6 +26,7 @@ pub mod names;
 pub mod registry;
 mod shard;
 pub mod table;
+mod tags;
 
 #[cfg(test)]
 mod tests;

@@ -14,8 +14,6 @@ pub enum Unit {
     Bytes,
     Microseconds,
     Milliseconds,
-    /// Recorded as parts per million, printed as a fraction.
-    Percent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -98,6 +98,7 @@ stat_block! {
         counter UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL,
         counter UPSTREAM_HTTP3_BROKEN,
         gauge UPSTREAM_QUEUE_OVERLOADED,
+        counter UPSTREAM_RQ_0RTT,
         gauge UPSTREAM_RQ_ACTIVE,
         counter UPSTREAM_RQ_ACTIVE_OVERFLOW,
         counter UPSTREAM_RQ_CANCELLED,
@@ -209,8 +210,8 @@ stat_block! {
 stat_block! {
     /// Scope `cluster.<name>`, for clusters with `track_cluster_stats.timeout_budgets`.
     pub struct TimeoutBudgetStats {
-        histogram UPSTREAM_RQ_TIMEOUT_BUDGET_PER_TRY_PERCENT_USED(Percent),
-        histogram UPSTREAM_RQ_TIMEOUT_BUDGET_PERCENT_USED(Percent),
+        histogram UPSTREAM_RQ_TIMEOUT_BUDGET_PER_TRY_PERCENT_USED(Unspecified),
+        histogram UPSTREAM_RQ_TIMEOUT_BUDGET_PERCENT_USED(Unspecified),
     }
 }
 
