@@ -1,6 +1,7 @@
 //! A block of stats: one family in one scope. Call sites hold a [`StatBlock`] and name fields by their typed constants.
 
 use std::borrow::Borrow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::AtomicU64;
@@ -13,6 +14,7 @@ use super::histogram::Snapshot;
 use super::registry::Shared;
 use super::shard::{CodeKey, Control, Named, Rare, Shard, current};
 use super::table::{Codes, Counter, Gauge, Histogram, Kind, Place, StatTable, Table, Text};
+use super::tags::BlockTags;
 
 /// A handle to a block. Cloning it costs an atomic increment: keep one per connection, not one per request. The block stays
 /// listed until its last handle is dropped.
@@ -105,7 +107,12 @@ impl<T: StatTable> StatBlock<T> {
     /// Counts in a counter that this block has under a name known only now, as `ciphers.TLS_AES_128_GCM_SHA256`. Takes a
     /// lock: for what happens once per connection at most.
     pub fn inc_named(&self, name: &str) {
-        self.core.named(name, false, |value| *value = value.wrapping_add(1));
+        self.add_named(name, 1);
+    }
+
+    /// Likewise, by `n`; 0 brings the counter into being.
+    pub fn add_named(&self, name: &str, n: u64) {
+        self.core.named(name, false, |value| *value = value.wrapping_add(n));
     }
 
     /// Sets a gauge that this block has under a name known only now. Takes a lock.
@@ -130,12 +137,12 @@ impl<T: StatTable> StatBlock<T> {
     /// How often exactly this code was counted.
     pub fn read_code(&self, field: Codes<T>, code: u16) -> u64 {
         let key = CodeKey::new(field.0.index, code);
-        self.core.codes().iter().filter(|e| e.0 == key).map(|e| e.1).sum()
+        self.core.codes().get(&key).copied().unwrap_or(0)
     }
 
     /// Responses of any code.
     pub fn read_codes(&self, field: Codes<T>) -> u64 {
-        self.core.codes().iter().filter(|e| e.0.field() == field.0.index).map(|e| e.1).sum()
+        self.core.codes().iter().filter(|e| e.0.field() == field.0.index).map(|e| *e.1).sum()
     }
 
     pub fn read_named(&self, name: &str) -> u64 {
@@ -177,6 +184,7 @@ pub(super) struct BlockCore {
     /// One per worker.
     shards: OnceLock<Box<[OnceLock<Shard>]>>,
     pub control: Mutex<Option<Box<Control>>>,
+    tags: OnceLock<Box<BlockTags>>,
 }
 
 /// A set of field indexes.
@@ -195,7 +203,8 @@ const USED: u64 = 1;
 
 impl BlockCore {
     pub fn new(table: &'static Table, prefix: &str, shared: Arc<Shared>, excluded: Option<Arc<Excluded>>) -> Self {
-        Self { table, prefix: prefix.into(), shared, excluded, shards: OnceLock::new(), control: Mutex::new(None) }
+        let (shards, control, tags) = (OnceLock::new(), Mutex::new(None), OnceLock::new());
+        Self { table, prefix: prefix.into(), shared, excluded, shards, control, tags }
     }
 
     #[inline]
@@ -318,6 +327,12 @@ impl BlockCore {
         self.control.lock().as_deref().and_then(Control::rare_ref).map(f)
     }
 
+    /// Found when first asked for, which is the first scrape.
+    pub fn tags(&self) -> &BlockTags {
+        self.tags
+            .get_or_init(|| Box::new(self.shared.families.find(&self.shared.config.tags, self.table, &self.prefix)))
+    }
+
     fn workers(&self) -> impl Iterator<Item = &Shard> {
         self.shards.get().into_iter().flatten().filter_map(OnceLock::get)
     }
@@ -359,12 +374,12 @@ impl BlockCore {
         }
     }
 
-    /// All codes counted, sorted.
-    pub fn codes(&self) -> Vec<(CodeKey, u64)> {
-        let mut all: Vec<(CodeKey, u64)> = Vec::new();
-        let mut add = |key: CodeKey, n: u64| match all.binary_search_by_key(&key, |e| e.0) {
-            Ok(at) => all[at].1 = all[at].1.wrapping_add(n),
-            Err(at) => all.insert(at, (key, n)),
+    /// All codes counted.
+    pub fn codes(&self) -> BTreeMap<CodeKey, u64> {
+        let mut all: BTreeMap<CodeKey, u64> = BTreeMap::new();
+        let mut add = |key: CodeKey, n: u64| {
+            let sum = all.entry(key).or_default();
+            *sum = sum.wrapping_add(n);
         };
         for shard in self.workers() {
             shard.codes.for_each(&mut add);

@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::shard::SmallMap;
+
 /// Decades above 9 that a `u64` reaches.
 const DECADES: usize = 19;
 const BINS_PER_DECADE: u16 = 90;
@@ -104,7 +106,7 @@ impl HistogramShard {
 
 /// Counts by bin, sorted, none of them zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot(Vec<(u16, u64)>);
+pub struct Snapshot(SmallMap<u64>);
 
 /// One bin or bucket of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -120,12 +122,8 @@ impl Snapshot {
     }
 
     fn add_bin(&mut self, bin: u16, count: u64) {
-        if count == 0 {
-            return;
-        }
-        match self.0.binary_search_by_key(&bin, |e| e.0) {
-            Ok(at) => self.0[at].1 += count,
-            Err(at) => self.0.insert(at, (bin, count)),
+        if count != 0 {
+            *self.0.entry(bin) += count;
         }
     }
 
@@ -134,21 +132,16 @@ impl Snapshot {
     }
 
     pub fn add(&mut self, other: &Snapshot) {
-        for &(bin, count) in &other.0 {
-            self.add_bin(bin, count);
-        }
+        other.0.iter().for_each(|(bin, count)| self.add_bin(bin, *count));
     }
 
     /// What was recorded since `earlier`.
     pub fn since(&self, earlier: &Snapshot) -> Snapshot {
-        let before = |bin| earlier.0.binary_search_by_key(&bin, |e| e.0).map_or(0, |at| earlier.0[at].1);
-        Snapshot(
-            self.0
-                .iter()
-                .map(|&(bin, count)| (bin, count.saturating_sub(before(bin))))
-                .filter(|&(_, count)| count != 0)
-                .collect(),
-        )
+        let mut since = Snapshot::default();
+        for (bin, count) in self.0.iter() {
+            since.add_bin(bin, count.saturating_sub(earlier.0.get(bin).copied().unwrap_or(0)));
+        }
+        since
     }
 
     pub fn is_empty(&self) -> bool {
@@ -156,12 +149,12 @@ impl Snapshot {
     }
 
     pub fn count(&self) -> u64 {
-        self.0.iter().map(|e| e.1).sum()
+        self.0.iter().map(|e| *e.1).sum()
     }
 
     /// The bins that hold something, in order.
     pub fn bins(&self) -> impl Iterator<Item = Bucket> {
-        self.0.iter().map(|&(bin, count)| {
+        self.0.iter().map(|(bin, &count)| {
             let (lower, width) = bin_range(bin);
             Bucket { lower, width, count }
         })

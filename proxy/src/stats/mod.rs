@@ -21,9 +21,12 @@
 //! Deliberately missing: stats sinks (statsd, metrics service), `stats_eviction_interval`, recent look-ups.
 
 pub mod block;
+pub mod config;
 pub mod histogram;
 pub mod names;
+mod read;
 pub mod registry;
+pub mod render;
 mod shard;
 pub mod table;
 mod tags;
@@ -32,6 +35,7 @@ mod tags;
 mod tests;
 
 pub use block::{GaugeGuard, StatBlock};
+pub use config::StatsConfig;
 pub use histogram::Snapshot;
 pub use registry::Stats;
 pub use shard::set_shard;

@@ -175,7 +175,7 @@ impl CodeKey {
 }
 
 /// A sorted list from a small number to a value.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SmallMap<V>(Vec<(u16, V)>);
 
 impl<V> Default for SmallMap<V> {
@@ -185,6 +185,7 @@ impl<V> Default for SmallMap<V> {
 }
 
 impl<V: Default> SmallMap<V> {
+    #[expect(clippy::indexing_slicing, reason = "the entry was found or inserted there")]
     pub fn entry(&mut self, key: u16) -> &mut V {
         let at = match self.0.binary_search_by_key(&key, |e| e.0) {
             Ok(at) => at,
@@ -202,6 +203,10 @@ impl<V: Default> SmallMap<V> {
 }
 
 impl<V> SmallMap<V> {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn get(&self, key: u16) -> Option<&V> {
         let at = self.0.binary_search_by_key(&key, |e| e.0).ok()?;
         self.0.get(at).map(|e| &e.1)

@@ -43,10 +43,11 @@ pub struct Table {
     /// Counters and gauges, the number of cells of a worker shard.
     pub cells: u16,
     pub histograms: u16,
-    sorted: OnceLock<Box<[u16]>>,
+    sorted: OnceLock<Box<[Place]>>,
 }
 
 impl Table {
+    #[expect(clippy::indexing_slicing, reason = "evaluated at compile time")]
     pub const fn new(fields: &'static [Field]) -> Self {
         let (mut cells, mut histograms, mut i) = (0, 0, 0);
         while i < fields.len() {
@@ -60,15 +61,16 @@ impl Table {
         Self { fields, cells, histograms, sorted: OnceLock::new() }
     }
 
-    /// Indexes of the fields in the order of their names.
-    pub(crate) fn sorted(&self) -> &[u16] {
+    /// Places of the fields in the order of their names.
+    pub(crate) fn sorted(&self) -> &[Place] {
         self.sorted.get_or_init(|| {
-            let mut order: Vec<u16> = (0..self.fields.len() as u16).collect();
-            order.sort_by_key(|&i| self.field(i).name);
+            let mut order: Vec<Place> = self.places().map(|(_, at)| at).collect();
+            order.sort_by_key(|at| self.field(at.index).name);
             order.into()
         })
     }
 
+    /// All fields with their places.
     pub(crate) fn places(&self) -> impl Iterator<Item = (&'static Field, Place)> {
         let (mut cells, mut histograms) = (0, 0);
         self.fields.iter().zip(0u16..).map(move |(field, index)| {
@@ -102,6 +104,7 @@ pub struct Place {
 
 impl Place {
     #[doc(hidden)]
+    #[expect(clippy::indexing_slicing, reason = "evaluated at compile time")]
     pub const fn of(fields: &[Field], index: u16) -> Self {
         let (mut slot, mut i) = (0, 0);
         let histogram = matches!(fields[index as usize].kind, Kind::Histogram(_));
@@ -173,6 +176,7 @@ field_type!(
 
 /// The kind that a keyword of [`stat_block!`](crate::stat_block) stands for. `__stat_type!` knows the same keywords.
 #[doc(hidden)]
+#[expect(clippy::panic, reason = "evaluated at compile time")]
 pub const fn kind(keyword: &str) -> Kind {
     let plain = match keyword.as_bytes() {
         [b'l', b'a', b'z', b'y', b'_', plain @ ..] => plain,
@@ -195,6 +199,7 @@ pub const fn is_lazy(keyword: &str) -> bool {
 
 /// Lower-case copy of a field's constant name.
 #[doc(hidden)]
+#[expect(clippy::indexing_slicing, reason = "evaluated at compile time")]
 pub const fn lower<const N: usize>(name: &str) -> [u8; N] {
     let (bytes, mut out, mut i) = (name.as_bytes(), [0; N], 0);
     while i < N {

@@ -39,7 +39,7 @@ fn places_agree_with_constants() {
 fn names_come_from_constants_or_literals() {
     assert_eq!(Demo::CX_TOTAL.name(), "cx_total");
     assert_eq!(Demo::DOTTED.name(), "a.Dotted.name");
-    let sorted: Vec<_> = Demo::table().sorted().iter().map(|&i| Demo::table().field(i).name).collect();
+    let sorted: Vec<_> = Demo::table().sorted().iter().map(|at| Demo::table().field(at.index).name).collect();
     assert!(sorted.is_sorted());
 }
 

@@ -9,9 +9,11 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::OnceLock;
 
+mod cache;
 mod default;
 mod ecma;
 
+pub(super) use cache::{BlockTags, Families, FamilyCache};
 use ecma::EcmaRegex;
 
 /// What a name gives: the name without its tags, and the tags in order.
