@@ -47,7 +47,8 @@ impl Scheme {
     }
 }
 
-/// Spelling of header names as received, for `preserve_case`: lower-case name → the spellings in order.
+/// Spelling of header names as received, for `preserve_case`: one for each name, in order of arrival. A name is looked up
+/// without regard to case; one that is absent was added on the way.
 #[derive(Debug, Default, Clone)]
 pub struct HeaderCase(pub Vec<ByteStr>);
 
@@ -67,7 +68,8 @@ pub struct RequestHead {
     pub headers: HeaderMap,
     pub protocol: Protocol,
     pub case: Option<Box<HeaderCase>>,
-    /// Size of the head on the wire (HTTP/2: as decoded), in bytes.
+    /// Size of the header fields as Envoy counts them for `%DOWNSTREAM_HEADER_BYTES_RECEIVED%`: HTTP/1, names and values
+    /// and three for each line; HTTP/2, as decoded.
     pub wire_size: usize,
 }
 
@@ -141,7 +143,8 @@ pub struct BadRequest {
     /// Envoy's detail string, e.g. `http1.codec_error`.
     pub details: Cow<'static, str>,
     pub protocol: Protocol,
-    /// As much of the head as could be read, for the access log.
+    /// The head, if only its content is refused (`missing_host_header`): Envoy answers that from the stream, with an empty
+    /// body. Without a head the body is the status's reason phrase, and the access log has no method or path.
     pub head: Option<Box<RequestHead>>,
 }
 
@@ -152,8 +155,13 @@ pub struct StreamCtl {
     pub informational: RefCell<VecDeque<ResponseHead>>,
     /// The codec's task, to be woken when `informational` or `reset` changes.
     pub waker: RefCell<Option<Waker>>,
-    /// Set by the codec before it drops the stream because the peer went away or broke the protocol.
+    /// Set by the codec because the peer went away or broke the protocol. After anything but `ProtocolError` the call is
+    /// dropped at once. After `ProtocolError` before the reply's head it is polled one more time, so that the service can
+    /// answer with `reset_status` and write one access-log line; if it does not, the codec drops it and asks
+    /// [`CodecService::bad_request`].
     pub reset: Cell<Option<ResetReason>>,
+    /// The status owed to a request whose body broke the protocol: 400, or 431 for its trailers.
+    pub reset_status: Cell<Option<StatusCode>>,
     /// The codec's detail string for `reset`.
     pub reset_details: RefCell<Option<Cow<'static, str>>>,
     /// Wire bytes of this stream, counted by the codec.

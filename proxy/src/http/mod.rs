@@ -7,7 +7,9 @@
 
 mod body;
 mod byte_str;
+pub mod check;
 mod exchange;
+pub mod http1;
 pub mod http2;
 mod message;
 

@@ -36,23 +36,49 @@ impl DrainSource {
     }
 
     pub fn subscribe(&self) -> Drain {
-        Drain(self.0.subscribe())
+        let rx = self.0.subscribe();
+        let seen = *rx.borrow();
+        Drain { rx, seen }
     }
 }
 
 /// The side that is told. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Drain(watch::Receiver<DrainState>);
+pub struct Drain {
+    rx: watch::Receiver<DrainState>,
+    /// What the last look at `rx` found.
+    seen: DrainState,
+}
 
 impl Drain {
     pub fn state(&self) -> DrainState {
-        *self.0.borrow()
+        *self.rx.borrow()
+    }
+
+    /// The state, without writing to memory that other threads use unless it changed since the last call: for every
+    /// request.
+    pub fn refresh(&mut self) -> DrainState {
+        if self.rx.has_changed().unwrap_or(false) {
+            self.seen = *self.rx.borrow_and_update();
+        }
+        self.seen
+    }
+
+    /// Resolves when the state is not what the last call of this, of [`refresh`](Self::refresh) or of
+    /// [`reached`](Self::reached) found. Cancel safe. Never resolves if the source is gone before that.
+    pub async fn changed(&mut self) -> DrainState {
+        if self.rx.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        self.seen = *self.rx.borrow_and_update();
+        self.seen
     }
 
     /// Resolves once the state is at least `state`. Cancel safe. Never resolves if the source is gone before that.
     pub async fn reached(&mut self, state: DrainState) {
-        if self.0.wait_for(|s| *s >= state).await.is_err() {
-            std::future::pending::<()>().await;
+        match self.rx.wait_for(|s| *s >= state).await.map(|s| *s) {
+            Ok(reached) => self.seen = reached,
+            Err(_) => std::future::pending::<()>().await,
         }
     }
 }
