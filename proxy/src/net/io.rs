@@ -31,13 +31,35 @@ impl RawIo {
 pub enum Io {
     Raw(RawIo),
     Tls(Box<TlsStream<RawIo>>),
+    /// TLS from which bytes were read and put back.
+    TlsAfter(BytesMut, Box<TlsStream<RawIo>>),
 }
 
 impl Io {
     pub fn raw(&self) -> &RawIo {
         match self {
             Io::Raw(raw) => raw,
-            Io::Tls(tls) => tls.get_ref().0,
+            Io::Tls(tls) | Io::TlsAfter(_, tls) => tls.get_ref().0,
+        }
+    }
+
+    /// Puts back bytes that were read from this stream: the next reads give them again.
+    pub fn unread(&mut self, mut bytes: BytesMut) {
+        match self {
+            Io::Raw(raw) => {
+                bytes.extend_from_slice(&raw.prefix);
+                raw.prefix = bytes;
+            }
+            Io::TlsAfter(prefix, _) => {
+                bytes.extend_from_slice(prefix);
+                *prefix = bytes;
+            }
+            Io::Tls(_) => {
+                let closed = Io::Raw(RawIo::new(Socket::Memory(tokio::io::duplex(1).0)));
+                if let Io::Tls(tls) = std::mem::replace(self, closed) {
+                    *self = Io::TlsAfter(bytes, tls);
+                }
+            }
         }
     }
 
@@ -53,15 +75,20 @@ impl Io {
     }
 }
 
+/// Moves bytes from `prefix` to `buf`; an emptied prefix gives its memory back.
+fn take_prefix(prefix: &mut BytesMut, buf: &mut ReadBuf<'_>) {
+    let n = prefix.len().min(buf.remaining());
+    buf.put_slice(prefix.get(..n).unwrap_or_default());
+    prefix.advance(n);
+    if prefix.is_empty() {
+        *prefix = BytesMut::new();
+    }
+}
+
 impl AsyncRead for RawIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.prefix.is_empty() {
-            let n = self.prefix.len().min(buf.remaining());
-            buf.put_slice(self.prefix.get(..n).unwrap_or_default());
-            self.prefix.advance(n);
-            if self.prefix.is_empty() {
-                self.prefix = BytesMut::new();
-            }
+            take_prefix(&mut self.prefix, buf);
             return Poll::Ready(Ok(()));
         }
         match &mut self.socket {
@@ -113,6 +140,11 @@ impl AsyncRead for Io {
         match &mut *self {
             Io::Raw(raw) => Pin::new(raw).poll_read(cx, buf),
             Io::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            Io::TlsAfter(prefix, tls) if prefix.is_empty() => Pin::new(tls).poll_read(cx, buf),
+            Io::TlsAfter(prefix, _) => {
+                take_prefix(prefix, buf);
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }
@@ -121,7 +153,7 @@ impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut *self {
             Io::Raw(raw) => Pin::new(raw).poll_write(cx, buf),
-            Io::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+            Io::Tls(tls) | Io::TlsAfter(_, tls) => Pin::new(tls).poll_write(cx, buf),
         }
     }
 
@@ -132,7 +164,7 @@ impl AsyncWrite for Io {
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
             Io::Raw(raw) => Pin::new(raw).poll_write_vectored(cx, bufs),
-            Io::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+            Io::Tls(tls) | Io::TlsAfter(_, tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -143,14 +175,14 @@ impl AsyncWrite for Io {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
             Io::Raw(raw) => Pin::new(raw).poll_flush(cx),
-            Io::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Io::Tls(tls) | Io::TlsAfter(_, tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
             Io::Raw(raw) => Pin::new(raw).poll_shutdown(cx),
-            Io::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            Io::Tls(tls) | Io::TlsAfter(_, tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }
 }

@@ -3,10 +3,12 @@
 //! Each function is safe to call with any arguments; each unsafe block says why. Linux only, as the proxy is.
 #![allow(unsafe_code)]
 
+mod interfaces;
 mod limit;
 mod pipe;
 mod socket;
 
+pub use interfaces::interface_addresses;
 pub use limit::{FileLimit, file_limit, raise_file_limit};
 pub use pipe::{Pipe, SpliceError};
 pub use socket::{original_destination, set_option, set_tcp_fast_open};
