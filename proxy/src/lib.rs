@@ -19,6 +19,7 @@ pub mod http;
 pub mod http_filters;
 pub mod lb;
 pub mod listener;
+pub mod logging;
 pub mod net;
 pub mod network;
 pub mod pool;
