@@ -50,12 +50,9 @@ impl Pattern {
                 'n' => write!(out, "{component}"),
                 'g' | 's' => write!(out, "{}", event.metadata().file().unwrap_or("-")),
                 '#' => write!(out, "{}", event.metadata().line().unwrap_or(0)),
-                '@' => write!(
-                    out,
-                    "{}:{}",
-                    event.metadata().file().unwrap_or("-"),
-                    event.metadata().line().unwrap_or(0)
-                ),
+                '@' => {
+                    write!(out, "{}:{}", event.metadata().file().unwrap_or("-"), event.metadata().line().unwrap_or(0))
+                }
                 '!' => write!(out, "{}", event.metadata().target()),
                 'v' | '_' | 'j' => {
                     event.record(&mut Message(&mut out));

@@ -81,9 +81,7 @@ impl FromStr for Level {
             "error" => Ok(Level::Error),
             "critical" => Ok(Level::Critical),
             "off" => Ok(Level::Off),
-            _ => Err(format!(
-                "expected a log level (trace, debug, info, warning, error, critical, off), got {text:?}"
-            )),
+            _ => Err(format!("expected a log level (trace, debug, info, warning, error, critical, off), got {text:?}")),
         }
     }
 }
@@ -201,8 +199,7 @@ pub fn set_component_level(name: &str, level: Level) -> bool {
 pub fn parse_components(text: &str) -> Result<Vec<(String, Level)>, String> {
     let mut out = Vec::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {
-        let (name, level) =
-            part.split_once(':').ok_or_else(|| format!("expected component:level, got {part:?}"))?;
+        let (name, level) = part.split_once(':').ok_or_else(|| format!("expected component:level, got {part:?}"))?;
         if !COMPONENTS.iter().any(|(known, _)| *known == name) {
             return Err(format!("expected the name of a log component, got {name:?}"));
         }
@@ -213,9 +210,8 @@ pub fn parse_components(text: &str) -> Result<Vec<(String, Level)>, String> {
 
 /// The logger of a module: the one that names the longest part of its path.
 fn component_of(target: &str) -> usize {
-    let under = |module: &str| {
-        target.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-    };
+    let under =
+        |module: &str| target.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
     let misc = COMPONENTS.iter().position(|(name, _)| *name == "misc").unwrap_or(0);
     COMPONENTS
         .iter()
