@@ -29,7 +29,7 @@ stat_block! {
 }
 
 stat_block! {
-    /// The same scopes, for CDS, RDS and extension configuration.
+    /// The same scopes, for CDS and RDS.
     pub struct ConfigReloadStats {
         counter CONFIG_RELOAD,
         gauge CONFIG_RELOAD_TIME_MS,
@@ -60,5 +60,12 @@ stat_block! {
     /// Scope `sds.<secret>`.
     pub struct SecretStats {
         counter KEY_ROTATION_FAILED,
+    }
+}
+
+stat_block! {
+    /// Scope `http.<stat_prefix>.rds.<route>`.
+    pub struct RdsStats {
+        counter UPDATE_EMPTY,
     }
 }

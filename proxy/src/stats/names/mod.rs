@@ -19,3 +19,6 @@ pub use route::*;
 pub use server::*;
 pub use ssl::*;
 pub use tcp::*;
+
+#[cfg(test)]
+mod tests;
