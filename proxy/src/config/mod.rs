@@ -6,10 +6,15 @@
 use std::fmt;
 
 mod build_cx;
+pub mod data_source;
 pub mod matcher;
+pub mod metadata;
+pub mod percent;
 pub mod values;
 
 pub use build_cx::BuildCx;
+pub use data_source::DataSource;
+pub use percent::FractionalPercent;
 
 /// Why a configuration was refused, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
