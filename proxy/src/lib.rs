@@ -12,6 +12,7 @@
 
 pub mod cluster;
 pub mod config;
+pub mod demo;
 pub mod endpoint;
 pub mod filter_chain;
 pub mod formatter;

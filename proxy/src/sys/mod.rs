@@ -6,9 +6,11 @@
 mod interfaces;
 mod limit;
 mod pipe;
+mod process;
 mod socket;
 
 pub use interfaces::interface_addresses;
 pub use limit::{FileLimit, file_limit, raise_file_limit};
 pub use pipe::{Pipe, SpliceError};
+pub use process::terminate;
 pub use socket::{original_destination, set_option, set_tcp_fast_open};

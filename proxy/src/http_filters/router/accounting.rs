@@ -1,0 +1,147 @@
+//! What a request to an upstream counts: cluster and host statistics, and the guards that give them back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use http::HeaderName;
+
+use super::{Outcome, RouterStream};
+use crate::cluster::{Cluster, Permit};
+use crate::endpoint::Host;
+use crate::http::{RequestHead, ResetReason, ResponseHead};
+use crate::http_filters::LocalReply;
+use crate::stats::names::ClusterStats;
+
+const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
+const X_ENVOY_UPSTREAM_CANARY: HeaderName = HeaderName::from_static("x-envoy-upstream-canary");
+
+/// One request to a host, from the moment it has a connection.
+pub struct Accounting {
+    pub cluster: Arc<Cluster>,
+    pub host: Arc<Host>,
+    _permit: Permit,
+    request_complete: Option<Instant>,
+    started: Instant,
+    internal: bool,
+    canary: bool,
+    /// The response (or the failure) has been counted.
+    answered: bool,
+    ended: bool,
+}
+
+impl Accounting {
+    pub fn start(cluster: Arc<Cluster>, host: Arc<Host>, permit: Permit, started: Instant) -> Self {
+        cluster.stats.inc(ClusterStats::UPSTREAM_RQ_TOTAL);
+        cluster.stats.gauge_inc(ClusterStats::UPSTREAM_RQ_ACTIVE);
+        host.stats.rq_total.fetch_add(1, Ordering::Relaxed);
+        host.stats.rq_active.fetch_add(1, Ordering::Relaxed);
+        Accounting {
+            cluster,
+            host,
+            _permit: permit,
+            request_complete: None,
+            started,
+            internal: false,
+            canary: false,
+            answered: false,
+            ended: false,
+        }
+    }
+
+    /// The head of the response came.
+    pub fn response(&mut self, head: &ResponseHead, request: &RequestHead, request_complete: Option<Instant>) {
+        self.answered = true;
+        self.request_complete = request_complete;
+        self.internal = request.headers.get(X_ENVOY_INTERNAL).is_some_and(|v| v == "true");
+        self.canary = self.host.canary || head.headers.get(X_ENVOY_UPSTREAM_CANARY).is_some_and(|v| v == "true");
+        let code = head.status.as_u16();
+        count_code(&self.cluster, code, self.internal, self.canary);
+        let counter = if code >= 500 { &self.host.stats.rq_error } else { &self.host.stats.rq_success };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The response ended cleanly.
+    pub fn complete(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let since = self.request_complete.unwrap_or(self.started);
+        let ms = now.saturating_duration_since(since).as_millis() as u64;
+        let stats = &self.cluster.stats;
+        stats.record(ClusterStats::UPSTREAM_RQ_TIME, ms);
+        stats.record(
+            if self.internal { ClusterStats::INTERNAL_UPSTREAM_RQ_TIME } else { ClusterStats::EXTERNAL_UPSTREAM_RQ_TIME },
+            ms,
+        );
+        if self.canary {
+            stats.record(ClusterStats::CANARY_UPSTREAM_RQ_TIME, ms);
+        }
+    }
+
+    /// The upstream broke off.
+    pub fn reset(&mut self, reason: ResetReason) {
+        self.ended = true;
+        let stats = &self.cluster.stats;
+        match reason {
+            ResetReason::RemoteReset | ResetReason::RemoteRefusedStreamReset => {
+                stats.inc(ClusterStats::UPSTREAM_RQ_RX_RESET);
+            }
+            ResetReason::ProtocolError => {
+                stats.inc(ClusterStats::UPSTREAM_CX_PROTOCOL_ERROR);
+                stats.inc(ClusterStats::UPSTREAM_RQ_TX_RESET);
+            }
+            _ => {}
+        }
+        if !self.answered {
+            self.answered = true;
+            self.host.stats.rq_error.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Accounting {
+    fn drop(&mut self) {
+        if !self.ended {
+            // We gave up: a time limit, or the client is gone.
+            self.cluster.stats.inc(ClusterStats::UPSTREAM_RQ_TX_RESET);
+            if !self.answered {
+                self.cluster.stats.inc(ClusterStats::UPSTREAM_RQ_CANCELLED);
+            }
+        }
+        self.cluster.stats.gauge_dec(ClusterStats::UPSTREAM_RQ_ACTIVE);
+        self.host.stats.rq_active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A request that waits for a connection.
+pub struct PendingGuard<'a>(&'a Arc<Cluster>);
+
+impl<'a> PendingGuard<'a> {
+    pub fn new(cluster: &'a Arc<Cluster>) -> Self {
+        cluster.stats.gauge_inc(ClusterStats::UPSTREAM_RQ_PENDING_ACTIVE);
+        PendingGuard(cluster)
+    }
+}
+
+impl Drop for PendingGuard<'_> {
+    fn drop(&mut self) {
+        self.0.stats.gauge_dec(ClusterStats::UPSTREAM_RQ_PENDING_ACTIVE);
+    }
+}
+
+/// A reply that stands in for the cluster's is counted as one of its responses, as Envoy does.
+pub fn local_failure<S: RouterStream>(cluster: &Arc<Cluster>, stream: &S, reply: LocalReply) -> Outcome {
+    let internal = stream.with(|head, _| head.headers.get(X_ENVOY_INTERNAL).is_some_and(|v| v == "true"));
+    count_code(cluster, reply.status.as_u16(), internal, false);
+    reply.into()
+}
+
+pub fn count_code(cluster: &Cluster, code: u16, internal: bool, canary: bool) {
+    let stats = &cluster.stats;
+    stats.code(ClusterStats::UPSTREAM_RQ, code);
+    stats.code(if internal { ClusterStats::INTERNAL_UPSTREAM_RQ } else { ClusterStats::EXTERNAL_UPSTREAM_RQ }, code);
+    if canary {
+        stats.code(ClusterStats::CANARY_UPSTREAM_RQ, code);
+    }
+}

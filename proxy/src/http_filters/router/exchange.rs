@@ -1,0 +1,192 @@
+//! One request and its answer on an upstream connection, whichever codec carries it, and the body that is left of it
+//! after the head.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::accounting::Accounting;
+use super::replies;
+use crate::http::http1::H1Exchange;
+use crate::http::http2::H2Exchange;
+use crate::http::{
+    Body, BodyError, BodySource, ExchangeError, Frame, RequestHead, ResetReason, ResponseHead, StreamCtl,
+};
+use crate::http_filters::LocalReply;
+use crate::pool::{Lease, LeaseH1, LeaseH2};
+use crate::stream_info::StreamInfo;
+
+/// An exchange under way. Dropping it before the end resets the upstream stream (HTTP/1: closes the connection).
+pub struct Exchange {
+    wire: Wire,
+    accounting: Accounting,
+}
+
+enum Wire {
+    H1 { exchange: H1Exchange, lease: LeaseH1 },
+    H2 { exchange: H2Exchange, _lease: LeaseH2 },
+    /// Ended; the connection went where it belongs.
+    Done,
+}
+
+impl Exchange {
+    /// Hands the request to the connection.
+    ///
+    /// # Errors
+    /// When the request cannot be written in the connection's protocol, or the connection is gone.
+    pub fn start(lease: Lease, head: &RequestHead, body: Body, accounting: Accounting) -> Result<Self, LocalReply> {
+        let wire = match lease {
+            Lease::H1(mut lease) => {
+                let Some(client) = lease.take() else { return Err(gone()) };
+                match client.start(head, body) {
+                    Ok(exchange) => Wire::H1 { exchange, lease },
+                    Err(error) => return Err(replies::reset_before_response(&error)),
+                }
+            }
+            Lease::H2(lease) => match lease.shared.client.start(head, body) {
+                Ok(exchange) => Wire::H2 { exchange, _lease: lease },
+                Err(error) => return Err(replies::reset_before_response(&error)),
+            },
+        };
+        Ok(Exchange { wire, accounting })
+    }
+
+    /// The final response's head. Interim heads go to `ctl` where the downstream may have them.
+    pub fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        ctl: &Rc<StreamCtl>,
+        forward_100: bool,
+    ) -> Poll<Result<ResponseHead, ExchangeError>> {
+        loop {
+            let head = match &mut self.wire {
+                Wire::H1 { exchange, .. } => exchange.poll_head(cx),
+                Wire::H2 { exchange, .. } => exchange.poll_head(cx),
+                Wire::Done => return Poll::Pending,
+            };
+            match head {
+                Poll::Ready(Ok(head)) if is_interim(&head) => {
+                    if forward_100 || head.status != http::StatusCode::CONTINUE {
+                        ctl.informational.borrow_mut().push_back(head);
+                        ctl.wake();
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// The exchange failed before its response.
+    pub fn failed(&mut self, error: &ExchangeError) {
+        self.accounting.reset(error.reason);
+        self.close(true);
+    }
+
+    pub fn response_head(
+        &mut self,
+        head: &ResponseHead,
+        request: &RequestHead,
+        request_complete: Option<Instant>,
+        _now: Instant,
+    ) {
+        self.accounting.response(head, request, request_complete);
+    }
+
+    /// Writes what the codec counted into the stream's facts.
+    pub fn note(&self, info: &mut StreamInfo) {
+        let _ = info;
+    }
+
+    pub fn into_body(self) -> Body {
+        Body::Stream(Box::new(ResponseBody { exchange: self }))
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        match &mut self.wire {
+            Wire::H1 { exchange, .. } => exchange.poll_frame(cx),
+            Wire::H2 { exchange, .. } => exchange.poll_frame(cx),
+            Wire::Done => Poll::Ready(None),
+        }
+    }
+
+    /// The response ended cleanly: a connection that can serve again goes back to its pool.
+    fn complete(&mut self) {
+        self.accounting.complete(Instant::now());
+        match std::mem::replace(&mut self.wire, Wire::Done) {
+            Wire::H1 { exchange, lease } => match exchange.into_client() {
+                Some(client) => lease.give_back(client),
+                None => lease.connection.closed_by_us(false),
+            },
+            Wire::H2 { .. } | Wire::Done => {}
+        }
+    }
+
+    fn close(&mut self, by_peer: bool) {
+        if let Wire::H1 { lease, .. } = &self.wire {
+            if by_peer { lease.connection.closed_by_peer(true) } else { lease.connection.closed_by_us(true) }
+        }
+        self.wire = Wire::Done;
+    }
+}
+
+fn is_interim(head: &ResponseHead) -> bool {
+    head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS
+}
+
+fn gone() -> LocalReply {
+    replies::reset_before_response(&ExchangeError {
+        reason: ResetReason::ConnectionTermination,
+        details: "".into(),
+        request_written: false,
+        response_started: false,
+        refused: true,
+    })
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !matches!(self.wire, Wire::Done) {
+            self.close(false);
+        }
+    }
+}
+
+/// What follows a response's head, with the exchange it comes from.
+pub struct ResponseBody {
+    exchange: Exchange,
+}
+
+impl BodySource for ResponseBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        let frame = std::task::ready!(self.exchange.poll_frame(cx));
+        match &frame {
+            None => self.exchange.complete(),
+            Some(Ok(_)) => {
+                if self.is_end_stream() {
+                    self.exchange.complete();
+                }
+            }
+            Some(Err(error)) => {
+                self.exchange.accounting.reset(error.reason);
+                self.exchange.close(true);
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.exchange.wire {
+            Wire::H1 { exchange, .. } => exchange.is_end_stream(),
+            Wire::H2 { exchange, .. } => exchange.is_end_stream(),
+            Wire::Done => true,
+        }
+    }
+
+    fn exact_len(&self) -> Option<u64> {
+        match &self.exchange.wire {
+            Wire::H1 { exchange, .. } => exchange.exact_len(),
+            Wire::H2 { exchange, .. } => exchange.exact_len(),
+            Wire::Done => Some(0),
+        }
+    }
+}

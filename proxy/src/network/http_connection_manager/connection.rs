@@ -1,0 +1,202 @@
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::config::HcmConfig;
+use super::deadlines::LazyTimer;
+use super::{local_reply, response_headers, stream};
+use crate::access_log::{AccessLogType, LogContext};
+use crate::cluster::ClusterManager;
+use crate::http::{BadRequest, CodecService, Protocol, Reply, Request, ResetReason, StreamCtl};
+use crate::http_filters::LocalReply;
+use crate::server::drain::{Drain, DrainState};
+use crate::stats::StatBlock;
+use crate::stats::names::{HttpStats, ListenerHttpStats};
+use crate::stream_info::{ConnectionInfo, ResponseFlags, StreamInfo};
+
+/// One downstream HTTP connection: what its streams share.
+pub struct HcmConnection {
+    pub config: Arc<HcmConfig>,
+    pub info: Rc<ConnectionInfo>,
+    pub clusters: Arc<ClusterManager>,
+    pub drain: Drain,
+    listener_stats: Option<StatBlock<ListenerHttpStats>>,
+    timer: RefCell<Option<LazyTimer>>,
+    active: Cell<u32>,
+    tunnels: Cell<u32>,
+    protocol: Protocol,
+    over_tls: bool,
+}
+
+impl HcmConnection {
+    pub fn new(
+        config: Arc<HcmConfig>,
+        info: Rc<ConnectionInfo>,
+        clusters: Arc<ClusterManager>,
+        drain: Drain,
+        protocol: Protocol,
+        listener_stats: Option<StatBlock<ListenerHttpStats>>,
+    ) -> Rc<Self> {
+        let over_tls = info.tls.get().is_some();
+        let stats = &config.stats;
+        stats.inc(HttpStats::DOWNSTREAM_CX_TOTAL);
+        stats.gauge_inc(HttpStats::DOWNSTREAM_CX_ACTIVE);
+        if over_tls {
+            stats.inc(HttpStats::DOWNSTREAM_CX_SSL_TOTAL);
+            stats.gauge_inc(HttpStats::DOWNSTREAM_CX_SSL_ACTIVE);
+        }
+        let (total, active) = per_protocol(protocol);
+        stats.inc(total);
+        stats.gauge_inc(active);
+        Rc::new(HcmConnection {
+            config,
+            info,
+            clusters,
+            drain,
+            listener_stats,
+            timer: RefCell::default(),
+            active: Cell::new(0),
+            tunnels: Cell::new(0),
+            protocol,
+            over_tls,
+        })
+    }
+
+    /// The timer of the last stream, which is likely still armed for a time before the next one's limits.
+    pub fn take_timer(&self) -> LazyTimer {
+        self.timer.take().unwrap_or_default()
+    }
+
+    pub fn stream_started(&self) {
+        self.active.set(self.active.get() + 1);
+    }
+
+    pub fn stream_ended(&self, timer: LazyTimer) {
+        self.active.set(self.active.get().saturating_sub(1));
+        *self.timer.borrow_mut() = Some(timer);
+    }
+
+    pub fn tunnel_started(&self) {
+        self.tunnels.set(self.tunnels.get() + 1);
+    }
+
+    /// The listener drains: this is the last response of an HTTP/1 connection. (HTTP/2 says so by GOAWAY, in its codec.)
+    pub fn should_close_after_response(&self) -> bool {
+        let closes = self.protocol != Protocol::Http2 && self.drain.state() >= DrainState::Draining;
+        if closes {
+            self.config.stats.inc(HttpStats::DOWNSTREAM_CX_DRAIN_CLOSE);
+        }
+        closes
+    }
+
+    pub fn count_code(&self, code: u16) {
+        if let Some(stats) = &self.listener_stats {
+            stats.inc(ListenerHttpStats::DOWNSTREAM_RQ_COMPLETED);
+            if let Some(class) = ListenerHttpStats::downstream_rq_class(code) {
+                stats.inc(class);
+            }
+        }
+    }
+}
+
+fn per_protocol(protocol: Protocol) -> (crate::stats::Counter<HttpStats>, crate::stats::Gauge<HttpStats>) {
+    match protocol {
+        Protocol::Http2 => (HttpStats::DOWNSTREAM_CX_HTTP2_TOTAL, HttpStats::DOWNSTREAM_CX_HTTP2_ACTIVE),
+        Protocol::Http10 | Protocol::Http11 => {
+            (HttpStats::DOWNSTREAM_CX_HTTP1_TOTAL, HttpStats::DOWNSTREAM_CX_HTTP1_ACTIVE)
+        }
+    }
+}
+
+impl Drop for HcmConnection {
+    fn drop(&mut self) {
+        let stats = &self.config.stats;
+        stats.gauge_dec(HttpStats::DOWNSTREAM_CX_ACTIVE);
+        if self.over_tls {
+            stats.gauge_dec(HttpStats::DOWNSTREAM_CX_SSL_ACTIVE);
+        }
+        stats.gauge_dec(per_protocol(self.protocol).1);
+        stats.inc(HttpStats::DOWNSTREAM_CX_DESTROY);
+        let length = Instant::now().saturating_duration_since(self.info.start);
+        stats.record(HttpStats::DOWNSTREAM_CX_LENGTH_MS, length.as_millis() as u64);
+        stats.add(HttpStats::DOWNSTREAM_CX_RX_BYTES_TOTAL, self.info.bytes_received.get());
+        stats.add(HttpStats::DOWNSTREAM_CX_TX_BYTES_TOTAL, self.info.bytes_sent.get());
+    }
+}
+
+impl CodecService for HcmConnection {
+    fn call(self: Rc<Self>, request: Request) -> impl Future<Output = Reply> {
+        stream::call(self, request)
+    }
+
+    fn bad_request(self: Rc<Self>, bad: BadRequest) -> Reply {
+        let config = &self.config;
+        let stats = &config.stats;
+        stats.inc(HttpStats::DOWNSTREAM_CX_PROTOCOL_ERROR);
+        let mut info = StreamInfo::new(self.info.clone(), Some(bad.protocol));
+        let body = bad.status.canonical_reason().unwrap_or_default();
+        let reply =
+            LocalReply::new(bad.status, body, bad.details).flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
+        info.flags = reply.flags;
+        info.response_code_details = Some(reply.details.clone());
+        let (mut head, body) = local_reply::render(reply, bad.head.as_deref(), &mut info, &config.local_reply);
+        response_headers::mutate(&mut head, bad.head.as_deref(), config, info.start);
+        info.response_code = head.status.as_u16();
+        info.bytes_sent = body.exact_len().unwrap_or(0);
+        info.end = Some(Instant::now());
+        stats.inc(HttpStats::DOWNSTREAM_RQ_TOTAL);
+        stats.inc(HttpStats::DOWNSTREAM_RQ_COMPLETED);
+        if let Some(class) = HttpStats::downstream_rq_class(info.response_code) {
+            stats.inc(class);
+        }
+        self.count_code(info.response_code);
+        let context = LogContext {
+            request: bad.head.as_deref(),
+            response: Some(&head),
+            trailers: None,
+            info: &info,
+            kind: AccessLogType::DownstreamEnd,
+        };
+        config.access_logs.iter().for_each(|log| log.log(&context));
+        Reply { head, body, close_connection: true, stream: Rc::new(()) }
+    }
+
+    fn connection(&self) -> &Rc<ConnectionInfo> {
+        &self.info
+    }
+}
+
+/// A stream that the client broke off: flags, details and counters as Envoy's.
+pub fn note_downstream_reset(
+    info: &mut StreamInfo,
+    reason: ResetReason,
+    ctl: &StreamCtl,
+    stats: &StatBlock<HttpStats>,
+) {
+    let own_details = ctl.reset_details.borrow().clone();
+    match reason {
+        ResetReason::RemoteReset | ResetReason::RemoteRefusedStreamReset => {
+            stats.inc(HttpStats::DOWNSTREAM_RQ_RX_RESET);
+            info.set_flag(ResponseFlags::DOWNSTREAM_REMOTE_RESET);
+            info.response_code_details = Some(own_details.unwrap_or_else(|| "http2.remote_reset".into()));
+        }
+        ResetReason::ProtocolError => {
+            info.set_flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
+            if let Some(details) = own_details {
+                info.response_code_details = Some(details);
+            }
+        }
+        ResetReason::LocalReset => {
+            stats.inc(HttpStats::DOWNSTREAM_RQ_TX_RESET);
+            if let Some(details) = own_details {
+                info.response_code_details = Some(details);
+            }
+        }
+        _ => {
+            info.set_flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+            info.response_code_details = Some(own_details.unwrap_or_else(|| "downstream_remote_disconnect".into()));
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! `envoy.filters.network.http_connection_manager`: turns a connection into HTTP requests and sees each through its
+//! filters, its route and the router.
+//!
+//! [`HttpConnectionManager::serve`] chooses the codec (ALPN, first bytes or configuration) and hands it the connection;
+//! the codec calls [`connection::HcmConnection`] for every request, which becomes a [`stream::Stream`].
+//!
+//! Invariants: a request is checked and normalised once, before routing, and what was judged is what is forwarded; the
+//! first local reply ends the chain; gauges fall and the access log is written in one place, when the stream is dropped.
+//!
+//! Deliberately missing: HTTP/3, tracing, route discovery (refused by [`config`]).
+
+pub mod config;
+mod connection;
+mod deadlines;
+mod local_reply;
+mod request_headers;
+mod request_id;
+mod response_headers;
+mod stream;
+mod xfcc;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_util::future::LocalBoxFuture;
+use prost::Message;
+use prost_types::Any;
+use tokio::io::{AsyncRead, ReadBuf};
+use xds_protos::envoy::extensions::filters::network::http_connection_manager::v3 as proto;
+
+use crate::cluster::ClusterManager;
+use crate::config::{Path, Reject};
+use crate::http::{Protocol, http1, http2};
+use crate::net::Io;
+use crate::network::{BuiltFilter, Connection, ListenerCx, TerminalFilter};
+use crate::stats::StatBlock;
+use crate::stats::names::ListenerHttpStats;
+
+use config::{CodecType, HcmConfig};
+use connection::HcmConnection;
+
+pub use response_headers::is_grpc;
+
+/// The client connection preface of HTTP/2 (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// A peer that says nothing at all is not kept longer than this while the codec is not known.
+const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// The filter as built.
+pub struct HttpConnectionManager {
+    config: Arc<HcmConfig>,
+    clusters: Arc<ClusterManager>,
+    listener_stats: Option<StatBlock<ListenerHttpStats>>,
+}
+
+/// Builds the filter from its configuration.
+///
+/// # Errors
+/// See [`HcmConfig::build`].
+pub fn build(any: &Any, path: &Path<'_>, cx: &ListenerCx<'_>) -> Result<BuiltFilter, Reject> {
+    let message = proto::HttpConnectionManager::decode(&*any.value)
+        .map_err(|e| path.reject(format_args!("expected an HttpConnectionManager: {e}")))?;
+    let config = HcmConfig::build(&message, path, cx.build)?;
+    let listener_stats = cx.build.stats.block(&format!("{}.http.{}", cx.stat_scope, config.stat_prefix));
+    Ok(BuiltFilter::Terminal(Arc::new(HttpConnectionManager {
+        config: Arc::new(config),
+        clusters: cx.build.clusters.clone(),
+        listener_stats: Some(listener_stats),
+    })))
+}
+
+impl TerminalFilter for HttpConnectionManager {
+    fn serve(self: Arc<Self>, connection: Connection) -> LocalBoxFuture<'static, ()> {
+        Box::pin(self.run(connection))
+    }
+}
+
+impl HttpConnectionManager {
+    async fn run(self: Arc<Self>, connection: Connection) {
+        let Connection { mut io, info, drain, guard, .. } = connection;
+        let protocol = match self.config.codec {
+            CodecType::Http1 => Protocol::Http11,
+            CodecType::Http2 => Protocol::Http2,
+            CodecType::Auto => {
+                let alpn = info.tls.get().and_then(|tls| tls.alpn.clone());
+                match alpn.as_deref() {
+                    Some("h2") => Protocol::Http2,
+                    Some("http/1.1" | "http/1.0") => Protocol::Http11,
+                    _ => match tokio::time::timeout(FIRST_BYTES_TIMEOUT, sniff(&mut io)).await {
+                        Ok(Ok(Some(protocol))) => protocol,
+                        _ => return,
+                    },
+                }
+            }
+        };
+        let service = HcmConnection::new(
+            self.config.clone(),
+            info,
+            self.clusters.clone(),
+            drain.clone(),
+            protocol,
+            self.listener_stats.clone(),
+        );
+        match protocol {
+            Protocol::Http2 => http2::server::serve(io, service, &self.config.http2, drain).await,
+            Protocol::Http10 | Protocol::Http11 => http1::server::serve(io, service, &self.config.http1, drain).await,
+        }
+        drop(guard);
+    }
+}
+
+/// Reads until the first bytes tell HTTP/2's preface from anything else. What was read stays readable. `None`: the peer
+/// closed without a byte.
+async fn sniff(io: &mut Io) -> io::Result<Option<Protocol>> {
+    let mut seen = BytesMut::new();
+    loop {
+        poll_fn(|cx| io.poll_read_ready(cx)).await?;
+        let mut buf = [0_u8; 64];
+        let mut buf = ReadBuf::new(&mut buf);
+        poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, &mut buf)).await?;
+        if buf.filled().is_empty() {
+            if seen.is_empty() {
+                return Ok(None);
+            }
+            io.unread(seen);
+            return Ok(Some(Protocol::Http11));
+        }
+        seen.extend_from_slice(buf.filled());
+        let n = seen.len().min(PREFACE.len());
+        let same = seen.get(..n) == PREFACE.get(..n);
+        if !same || n == PREFACE.len() {
+            io.unread(seen);
+            return Ok(Some(if same { Protocol::Http2 } else { Protocol::Http11 }));
+        }
+    }
+}

@@ -1,0 +1,512 @@
+//! One request on its way through the connection manager: checks and header work, filters, router, and back.
+//!
+//! The codec calls [`Connection::call`]; the future it gets holds the whole request, and dropping it is how a request
+//! is cancelled. [`Stream`] is what outlives that future: the reply's body and the codec keep it until the last byte is
+//! written, and its `Drop` is the one exit, where gauges fall and the access log is written.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use http::{HeaderMap, Method, StatusCode};
+
+use super::config::{HcmConfig, NamedFilter, StripPort, Upgrade};
+use super::connection::HcmConnection;
+use super::deadlines::{Deadlines, Expired, LazyTimer};
+use super::{local_reply, request_headers, response_headers};
+use crate::access_log::{AccessLogType, LogContext};
+use crate::http::path::{self, PathVerdict};
+use crate::http::{Body, BodyError, BodySource, Frame, Protocol, Reply, Request, RequestHead, ResponseHead, StreamCtl};
+use crate::http_filters::router::{self, Outcome, RouterStream, Timeouts};
+use crate::http_filters::{LocalReply, Step, StreamCx};
+use crate::route::Action;
+use crate::stats::names::HttpStats;
+use crate::stream_info::{ResponseFlags, StreamInfo};
+
+/// A request's state from its head to its access log.
+pub struct Stream {
+    pub connection: Rc<HcmConnection>,
+    pub ctl: Rc<StreamCtl>,
+    pub head: RefCell<RequestHead>,
+    pub cx: RefCell<StreamCx>,
+    pub deadlines: Deadlines,
+    timer: RefCell<LazyTimer>,
+    /// The response as it was sent, kept only when an access log may ask for it.
+    response: RefCell<Option<ResponseHead>>,
+    trailers: RefCell<Option<HeaderMap>>,
+    responded: Cell<bool>,
+    request_ended: Cell<bool>,
+}
+
+impl Stream {
+    pub fn new(connection: Rc<HcmConnection>, ctl: Rc<StreamCtl>, head: RequestHead) -> Rc<Self> {
+        let info = StreamInfo::new(connection.info.clone(), Some(head.protocol));
+        let stats = &connection.config.stats;
+        stats.inc(HttpStats::DOWNSTREAM_RQ_TOTAL);
+        stats.gauge_inc(HttpStats::DOWNSTREAM_RQ_ACTIVE);
+        stats.inc(match head.protocol {
+            Protocol::Http2 => HttpStats::DOWNSTREAM_RQ_HTTP2_TOTAL,
+            Protocol::Http10 | Protocol::Http11 => HttpStats::DOWNSTREAM_RQ_HTTP1_TOTAL,
+        });
+        connection.stream_started();
+        let deadlines = Deadlines::new(info.start);
+        let timer = RefCell::new(connection.take_timer());
+        Rc::new(Stream {
+            ctl,
+            head: RefCell::new(head),
+            cx: RefCell::new(StreamCx { info, route: None, random: fastrand::u64(..), state: Vec::new() }),
+            deadlines,
+            timer,
+            response: RefCell::default(),
+            trailers: RefCell::default(),
+            responded: Cell::new(false),
+            request_ended: Cell::new(false),
+            connection,
+        })
+    }
+
+    fn config(&self) -> &HcmConfig {
+        &self.connection.config
+    }
+
+    /// Answers the request, or whichever time limit runs out first.
+    pub async fn answer(self: &Rc<Self>, body: Body) -> Reply {
+        let config = self.config();
+        let start = self.cx.borrow().info.start;
+        self.deadlines.set_idle(config.stream_idle_timeout);
+        self.deadlines.set_request(config.request_timeout.and_then(|limit| start.checked_add(limit)));
+        self.deadlines.set_max_duration(config.max_stream_duration.and_then(|limit| start.checked_add(limit)));
+        if body.is_end_stream() && self.ctl.request_complete.get().is_none() {
+            self.ctl.request_complete.set(Some(start));
+        }
+        let outcome = {
+            let mut work = pin!(self.process(body));
+            poll_fn(|cx| match work.as_mut().poll(cx) {
+                Poll::Ready(outcome) => Poll::Ready(outcome),
+                Poll::Pending => self.poll_deadline(cx).map(|which| self.expired(which)),
+            })
+            .await
+        };
+        match outcome {
+            Outcome::Reply(reply) => self.local(*reply),
+            Outcome::Response(head, body) => self.respond(head, body),
+        }
+    }
+
+    fn poll_deadline(&self, cx: &mut Context<'_>) -> Poll<Expired> {
+        self.note_request_end();
+        self.timer.borrow_mut().poll(cx, &self.deadlines)
+    }
+
+    fn note_request_end(&self) {
+        if !self.request_ended.get()
+            && let Some(at) = self.ctl.request_complete.get()
+        {
+            self.request_ended.set(true);
+            self.deadlines.request_complete(at);
+        }
+    }
+
+    /// The reply for a limit that ran out before there was a response.
+    fn expired(&self, which: Expired) -> Outcome {
+        let stats = &self.config().stats;
+        let waiting_for_response = self.ctl.request_complete.get().is_some();
+        let status = if waiting_for_response { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::REQUEST_TIMEOUT };
+        match which {
+            Expired::Idle => {
+                stats.inc(HttpStats::DOWNSTREAM_RQ_IDLE_TIMEOUT);
+                LocalReply::new(status, "stream timeout", "stream_idle_timeout")
+                    .flag(ResponseFlags::STREAM_IDLE_TIMEOUT)
+                    .into()
+            }
+            Expired::Request => {
+                stats.inc(HttpStats::DOWNSTREAM_RQ_TIMEOUT);
+                LocalReply::new(status, "request timeout", "request_overall_timeout").into()
+            }
+            Expired::MaxDuration => {
+                stats.inc(HttpStats::DOWNSTREAM_RQ_MAX_DURATION_REACHED);
+                LocalReply::new(status, "downstream duration timeout", "max_duration_timeout").into()
+            }
+            Expired::Route => router::timed_out(&self.cx.borrow().info).into(),
+            Expired::RouteMaxDuration => router::max_stream_duration(&self.cx.borrow().info).into(),
+        }
+    }
+
+    /// From a checked head to an outcome.
+    async fn process(self: &Rc<Self>, mut body: Body) -> Outcome {
+        if let Some(reply) = self.prepare() {
+            return reply.into();
+        }
+        let connection = self.connection.clone();
+        let filters: &[NamedFilter] = match self.filters(&connection.config) {
+            Ok(filters) => filters,
+            Err(reply) => return reply.into(),
+        };
+        for filter in filters {
+            let route_says = self.cx.borrow().route.as_ref().and_then(|route| route.filter_disabled(&filter.name));
+            if route_says.unwrap_or(filter.disabled) {
+                continue;
+            }
+            let mut step = filter.filter.request(&mut self.head.borrow_mut(), &mut body, &mut self.cx.borrow_mut());
+            loop {
+                match step {
+                    Step::Continue => break,
+                    Step::Reply(reply) => return Outcome::Reply(reply),
+                    Step::Wait(wait) => {
+                        let (kept, next) = wait.await;
+                        if let Some(kept) = kept {
+                            body = kept;
+                        }
+                        step = next;
+                    }
+                }
+            }
+        }
+        let route = self.cx.borrow().route.clone();
+        router::route(&connection.config.router, &**self, route, body).await
+    }
+
+    /// Everything before the filters: what the head must be, who sent it, where it goes.
+    fn prepare(&self) -> Option<LocalReply> {
+        let config = self.config();
+        let connection = &self.connection;
+        let head = &mut *self.head.borrow_mut();
+        let cx = &mut *self.cx.borrow_mut();
+        if head.headers.get(http::header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+            && !config.proxy_100_continue
+        {
+            head.headers.remove(http::header::EXPECT);
+            self.ctl.informational.borrow_mut().push_back(ResponseHead::new(StatusCode::CONTINUE));
+            self.ctl.wake();
+        }
+        if let Some(reply) = check_head(head) {
+            return Some(reply);
+        }
+        if head.method != Method::CONNECT || !head.path.is_empty() {
+            match path::normalize(&head.path, &config.path) {
+                PathVerdict::Unchanged => {}
+                PathVerdict::Changed(path) => head.path = path,
+                PathVerdict::Reject => {
+                    config.stats.inc(HttpStats::DOWNSTREAM_RQ_FAILED_PATH_NORMALIZATION);
+                    return Some(LocalReply::new(StatusCode::BAD_REQUEST, "", "path_normalization_failed"));
+                }
+                PathVerdict::Redirect(path) => {
+                    config.stats.inc(HttpStats::DOWNSTREAM_RQ_REDIRECTED_WITH_NORMALIZED_PATH);
+                    return Some(path_redirect(&path));
+                }
+            }
+        }
+        self.normalize_host(head);
+        let origin = request_headers::mutate(head, &connection.info, config, config.local_ip);
+        cx.info.remote_address = Some(origin.remote);
+        cx.info.request_id = head
+            .headers
+            .get(request_headers::X_REQUEST_ID)
+            .filter(|_| !config.access_logs.is_empty())
+            .and_then(|id| id.to_str().ok())
+            .map(Into::into);
+        cx.route = config.routes.find(head, &cx.info, cx.random);
+        self.note_route(head, cx);
+        None
+    }
+
+    fn normalize_host(&self, head: &mut RequestHead) {
+        let config = self.config();
+        if config.strip_trailing_host_dot
+            && let Some(host) = request_headers::strip_trailing_dot(&head.authority)
+        {
+            head.authority = host;
+        }
+        let only = match config.strip_port {
+            StripPort::Keep => return,
+            StripPort::Any => None,
+            StripPort::Matching if head.method == Method::CONNECT => return,
+            StripPort::Matching => match self.connection.info.local_address.borrow().port() {
+                Some(port) => Some(port),
+                None => return,
+            },
+        };
+        if let Some(host) = request_headers::strip_port(&head.authority, only) {
+            head.authority = host;
+        }
+    }
+
+    /// What the route says about time and names.
+    fn note_route(&self, head: &mut RequestHead, cx: &mut StreamCx) {
+        let Some(route) = &cx.route else { return };
+        cx.info.route_name = Some(route.entry().name.clone()).filter(|name| !name.is_empty());
+        cx.info.virtual_host_name = Some(route.virtual_host().name.clone());
+        if let Action::Route(action) = route.action() {
+            if let Some(idle) = action.timeouts.idle_timeout {
+                self.deadlines.set_idle((!idle.is_zero()).then_some(idle));
+            }
+            if let Some(limit) = router::stream_duration(action, head, self.config().max_stream_duration) {
+                let at = limit.and_then(|limit| cx.info.start.checked_add(limit));
+                self.deadlines.set_max_duration(at);
+            }
+        }
+    }
+
+    /// The filters that this request passes: an upgrade may have its own, or be forbidden.
+    fn filters<'c>(&self, config: &'c HcmConfig) -> Result<&'c [NamedFilter], LocalReply> {
+        let head = self.head.borrow();
+        let kind = match (&head.upgrade, &head.method) {
+            (Some(kind), _) => kind.as_str(),
+            (None, &Method::CONNECT) => "connect",
+            _ => return Ok(&config.filters),
+        };
+        let cx = self.cx.borrow();
+        let by_route = cx.route.as_ref().and_then(|route| match route.action() {
+            Action::Route(action) => {
+                action.upgrade_configs.iter().find(|u| u.upgrade_type.eq_ignore_ascii_case(kind)).map(|u| u.enabled)
+            }
+            _ => None,
+        });
+        let by_manager = config.upgrades.iter().find(|upgrade: &&Upgrade| upgrade.kind.eq_ignore_ascii_case(kind));
+        let allowed = by_route.unwrap_or_else(|| by_manager.is_some_and(|upgrade| upgrade.enabled));
+        if !allowed {
+            // No route at all is told as such, before the upgrade is.
+            if cx.route.is_none() && kind == "connect" {
+                return Ok(&config.filters);
+            }
+            config.stats.inc(HttpStats::DOWNSTREAM_RQ_WS_ON_NON_WS_ROUTE);
+            return Err(LocalReply::new(StatusCode::FORBIDDEN, "", "upgrade_failed"));
+        }
+        Ok(by_manager.and_then(|upgrade| upgrade.filters.as_deref()).unwrap_or(&config.filters))
+    }
+
+    /// Gives a reply of our own its final form.
+    fn local(self: &Rc<Self>, reply: LocalReply) -> Reply {
+        let (head, body) = {
+            let request = self.head.borrow();
+            let info = &mut self.cx.borrow_mut().info;
+            info.flags = info.flags.with(reply.flags);
+            info.response_code_details = Some(reply.details.clone());
+            local_reply::render(reply, Some(&request), info, &self.config().local_reply)
+        };
+        self.respond(head, body)
+    }
+
+    /// The last steps of every response: response filters, headers, accounting.
+    fn respond(self: &Rc<Self>, mut head: ResponseHead, mut body: Body) -> Reply {
+        let config = self.config();
+        let now = Instant::now();
+        let mut close_connection = false;
+        {
+            let request = self.head.borrow();
+            let cx = &mut *self.cx.borrow_mut();
+            for filter in config.filters.iter().rev() {
+                filter.filter.response(&mut head, &mut body, &request, cx);
+            }
+            response_headers::mutate(&mut head, Some(&request), config, now);
+            cx.info.response_code = head.status.as_u16();
+            let tunnel = head.upgrade.is_some() || (request.method == Method::CONNECT && head.status.is_success());
+            if self.ctl.request_complete.get().is_none() && !tunnel {
+                config.stats.inc(HttpStats::DOWNSTREAM_RQ_RESPONSE_BEFORE_RQ_COMPLETE);
+                close_connection = request.protocol != Protocol::Http2;
+            }
+            if tunnel {
+                config.stats.inc(HttpStats::DOWNSTREAM_CX_UPGRADES_TOTAL);
+                config.stats.gauge_inc(HttpStats::DOWNSTREAM_CX_UPGRADES_ACTIVE);
+                cx.info.request_complete = None;
+                // A tunnel has no end of the request to wait for; only idleness ends it.
+                self.deadlines.set_route_timeout(None);
+            }
+            count_code(config, &self.connection, head.status.as_u16());
+            self.responded.set(true);
+            self.deadlines.touch(now);
+            if !config.access_logs.is_empty() {
+                *self.response.borrow_mut() = Some(head.clone());
+            }
+            if self.connection.should_close_after_response() && !tunnel {
+                close_connection = true;
+            }
+            if tunnel {
+                self.connection.tunnel_started();
+            }
+        }
+        let body = match body {
+            Body::Stream(source) => Body::Stream(Box::new(WatchedBody { stream: self.clone(), source })),
+            other => other,
+        };
+        Reply { head, body, close_connection, stream: self.clone() }
+    }
+}
+
+/// What every request must have, whatever the codec let through.
+fn check_head(head: &RequestHead) -> Option<LocalReply> {
+    if head.authority.is_empty() {
+        return Some(LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header"));
+    }
+    let needs_path = head.method != Method::CONNECT || head.upgrade.is_some();
+    if needs_path && head.path.is_empty() {
+        return Some(LocalReply::new(StatusCode::NOT_FOUND, "", "missing_path_rejected"));
+    }
+    if !head.path.is_empty() && !head.path.starts_with('/') {
+        return Some(LocalReply::new(StatusCode::NOT_FOUND, "", "absolute_path_rejected"));
+    }
+    None
+}
+
+fn path_redirect(path: &str) -> LocalReply {
+    let mut reply = LocalReply::new(StatusCode::TEMPORARY_REDIRECT, "", "path_normalization_failed");
+    if let Ok(location) = http::HeaderValue::from_str(path) {
+        reply.headers.insert(http::header::LOCATION, location);
+    }
+    reply
+}
+
+fn count_code(config: &HcmConfig, connection: &HcmConnection, code: u16) {
+    config.stats.inc(HttpStats::DOWNSTREAM_RQ_COMPLETED);
+    if let Some(class) = HttpStats::downstream_rq_class(code) {
+        config.stats.inc(class);
+    }
+    connection.count_code(code);
+}
+
+impl RouterStream for Stream {
+    fn with<R>(&self, f: impl FnOnce(&mut RequestHead, &mut StreamInfo) -> R) -> R {
+        f(&mut self.head.borrow_mut(), &mut self.cx.borrow_mut().info)
+    }
+
+    fn ctl(&self) -> &Rc<StreamCtl> {
+        &self.ctl
+    }
+
+    fn set_timeouts(&self, timeouts: &Timeouts) {
+        self.deadlines.set_route_timeout(timeouts.global);
+        self.request_ended.set(false);
+        self.note_request_end();
+    }
+
+    fn clusters(&self) -> &crate::cluster::ClusterManager {
+        &self.connection.clusters
+    }
+
+    fn proxy_100_continue(&self) -> bool {
+        self.config().proxy_100_continue
+    }
+
+    fn scheme_match_upstream(&self) -> bool {
+        self.config().scheme_transformation == super::config::SchemeTransformation::MatchUpstream
+    }
+}
+
+/// A response body under the stream's time limits.
+struct WatchedBody {
+    stream: Rc<Stream>,
+    source: Box<dyn BodySource>,
+}
+
+impl BodySource for WatchedBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        match self.source.poll_frame(cx) {
+            Poll::Ready(frame) => {
+                if !self.source.is_end_stream() {
+                    self.stream.deadlines.touch(Instant::now());
+                }
+                match &frame {
+                    Some(Ok(Frame::Trailers(trailers))) if !self.stream.config().access_logs.is_empty() => {
+                        *self.stream.trailers.borrow_mut() = Some(trailers.clone());
+                    }
+                    Some(Err(error)) => self.stream.upstream_broke_off(error),
+                    _ => {}
+                }
+                Poll::Ready(frame)
+            }
+            Poll::Pending => {
+                let which = std::task::ready!(self.stream.poll_deadline(cx));
+                Poll::Ready(Some(Err(self.stream.cut_short(which))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.is_end_stream()
+    }
+
+    fn exact_len(&self) -> Option<u64> {
+        self.source.exact_len()
+    }
+}
+
+impl Stream {
+    fn upstream_broke_off(&self, error: &BodyError) {
+        let info = &mut self.cx.borrow_mut().info;
+        info.set_flag(router::flag(error.reason));
+        info.response_code_details = Some(router::after_response_started(error.reason));
+    }
+
+    /// A time limit after the response's head: the stream is reset.
+    fn cut_short(&self, which: Expired) -> BodyError {
+        let details = match self.expired(which) {
+            Outcome::Reply(reply) => {
+                let info = &mut self.cx.borrow_mut().info;
+                info.flags = info.flags.with(reply.flags);
+                info.response_code_details = Some(reply.details.clone());
+                reply.details
+            }
+            Outcome::Response(..) => "".into(),
+        };
+        BodyError { reason: crate::http::ResetReason::LocalReset, details }
+    }
+
+    fn finish(&self) {
+        let config = self.config();
+        let stats = &config.stats;
+        let now = Instant::now();
+        stats.gauge_dec(HttpStats::DOWNSTREAM_RQ_ACTIVE);
+        let cx = &mut *self.cx.borrow_mut();
+        let info = &mut cx.info;
+        stats.record(HttpStats::DOWNSTREAM_RQ_TIME, now.saturating_duration_since(info.start).as_millis() as u64);
+        if let Some(reason) = self.ctl.reset.get() {
+            super::connection::note_downstream_reset(info, reason, &self.ctl, stats);
+        }
+        info.end = Some(now);
+        info.request_complete = self.ctl.request_complete.get();
+        info.first_downstream_tx = self.ctl.first_tx.get();
+        info.last_downstream_tx = self.responded.get().then_some(now);
+        info.bytes_received = self.ctl.body_received.get();
+        info.bytes_sent = self.ctl.body_sent.get();
+        info.downstream_wire_bytes_received = self.ctl.wire_received.get();
+        info.downstream_wire_bytes_sent = self.ctl.wire_sent.get();
+        info.downstream_header_bytes_sent = self.ctl.header_bytes_sent.get();
+        let head = self.head.borrow();
+        info.downstream_header_bytes_received = head.wire_size as u64;
+        if !config.access_logs.is_empty() {
+            let response = self.response.borrow();
+            let trailers = self.trailers.borrow();
+            let context = LogContext {
+                request: Some(&head),
+                response: response.as_ref(),
+                trailers: trailers.as_ref(),
+                info,
+                kind: AccessLogType::DownstreamEnd,
+            };
+            config.access_logs.iter().for_each(|log| log.log(&context));
+        }
+        let tunnel = self.responded.get() && matches!(info.response_code, 101) || {
+            head.method == Method::CONNECT && (200..300).contains(&info.response_code)
+        };
+        if tunnel {
+            stats.gauge_dec(HttpStats::DOWNSTREAM_CX_UPGRADES_ACTIVE);
+        }
+        self.connection.stream_ended(self.timer.take());
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// Entry of the codec.
+pub async fn call(connection: Rc<HcmConnection>, request: Request) -> Reply {
+    let Request { head, body, ctl } = request;
+    let stream = Stream::new(connection, ctl, head);
+    stream.answer(body).await
+}
