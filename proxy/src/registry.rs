@@ -10,7 +10,7 @@ use prost::Message;
 use prost_types::Any;
 
 use crate::config::{BuildCx, Path, Reject};
-use crate::listener::filters::ListenerFilter;
+use crate::listener::filters::{self, ListenerFilter};
 use crate::network::{BuiltFilter, ListenerCx};
 
 /// How much of an extension's API works; `note` says what does not.
@@ -37,7 +37,43 @@ pub struct Extension<B: 'static> {
 pub type BuildListenerFilter = fn(&Any, &Path<'_>, &BuildCx) -> Result<Arc<dyn ListenerFilter>, Reject>;
 pub type BuildNetworkFilter = fn(&Any, &Path<'_>, &ListenerCx<'_>) -> Result<BuiltFilter, Reject>;
 
-pub static LISTENER_FILTERS: &[Extension<BuildListenerFilter>] = &[];
+pub static LISTENER_FILTERS: &[Extension<BuildListenerFilter>] = &[
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector",
+        name: "envoy.filters.listener.http_inspector",
+        build: filters::http_inspector::build,
+        level: Level::Full,
+        note: "",
+    },
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
+        name: "envoy.filters.listener.original_dst",
+        build: filters::original_dst::build,
+        level: Level::Full,
+        note: "",
+    },
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.filters.listener.original_src.v3.OriginalSrc",
+        name: "envoy.filters.listener.original_src",
+        build: filters::original_src::build,
+        level: Level::Full,
+        note: "",
+    },
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+        name: "envoy.filters.listener.proxy_protocol",
+        build: filters::proxy_protocol::build,
+        level: Level::Partial,
+        note: "no rules, no pass_through_tlvs",
+    },
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+        name: "envoy.filters.listener.tls_inspector",
+        build: filters::tls_inspector::build,
+        level: Level::Partial,
+        note: "no JA3 and JA4 fingerprints",
+    },
+];
 
 pub static NETWORK_FILTERS: &[Extension<BuildNetworkFilter>] = &[];
 

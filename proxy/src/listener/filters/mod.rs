@@ -7,6 +7,13 @@
 //! Invariants, checked by property tests: a verdict other than `Need` for some bytes is the verdict for every continuation
 //! of them, however they were split; no input panics; no filter asks for more than its `max_bytes`.
 
+pub mod http_inspector;
+pub mod original_dst;
+pub mod original_src;
+pub(super) mod predicate;
+pub mod proxy_protocol;
+pub mod tls_inspector;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 

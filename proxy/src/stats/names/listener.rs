@@ -62,3 +62,24 @@ stat_block! {
         counter READ_ERROR,
     }
 }
+
+stat_block! {
+    /// Scope `proxy_proto` or `proxy_proto.<stat_prefix>`.
+    pub struct ProxyProtocolStats {
+        counter NOT_FOUND_ALLOWED,
+        counter NOT_FOUND_DISALLOWED,
+        counter V1_DISALLOWED = "versions.v1.disallowed",
+        counter V1_ERROR = "versions.v1.error",
+        counter V1_FOUND = "versions.v1.found",
+        counter V2_DISALLOWED = "versions.v2.disallowed",
+        counter V2_ERROR = "versions.v2.error",
+        counter V2_FOUND = "versions.v2.found",
+    }
+}
+
+stat_block! {
+    /// Without a scope, shared by all PROXY protocol filters.
+    pub struct ProxyProtocolErrorStats {
+        counter DOWNSTREAM_CX_PROXY_PROTO_ERROR,
+    }
+}
