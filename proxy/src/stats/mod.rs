@@ -38,5 +38,5 @@ pub use block::{GaugeGuard, StatBlock};
 pub use config::StatsConfig;
 pub use histogram::Snapshot;
 pub use registry::Stats;
-pub use shard::set_shard;
+pub use shard::{current_shard, set_shard};
 pub use table::{Codes, Counter, Field, Gauge, Histogram, Kind, StatTable, Table, Text, Unit};

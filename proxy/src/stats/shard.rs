@@ -18,6 +18,12 @@ pub fn set_shard(index: usize) {
     SHARD.set(u16::try_from(index).unwrap_or(0));
 }
 
+/// The calling thread's own shard: 0 unless it called [`set_shard`]. What a worker keeps for itself beside its stats goes by
+/// the same index.
+pub fn current_shard() -> usize {
+    usize::from(SHARD.get())
+}
+
 #[inline]
 pub(super) fn current() -> u16 {
     SHARD.get()
