@@ -192,11 +192,14 @@ fn envoy_types_dir() -> PathBuf {
     panic!("cannot find the envoy-types package: run `cargo fetch --locked`, or set ENVOY_TYPES_DIR to its folder");
 }
 
-/// Our own small .proto files, as a serialized FileDescriptorSet without the well-known types (the other set has them).
+/// A well-known type that Envoy's binary has but no file of the API imports.
+const FIELD_MASK: &str = "google/protobuf/field_mask.proto";
+
+/// Our own small .proto files, as a serialized FileDescriptorSet without the well-known types that the other set has.
 fn own_files() -> Vec<u8> {
-    let files = ["udpa/type/v1/typed_struct.proto", "xds/type/v3/typed_struct.proto"];
+    let files = ["udpa/type/v1/typed_struct.proto", "xds/type/v3/typed_struct.proto", FIELD_MASK];
     let mut set = protox::compile(files, ["proto"]).expect("own .proto files compile");
-    set.file.retain(|f| !f.name().starts_with("google/protobuf/"));
+    set.file.retain(|f| !f.name().starts_with("google/protobuf/") || f.name() == FIELD_MASK);
     set.encode_to_vec()
 }
 

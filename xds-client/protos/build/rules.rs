@@ -37,6 +37,7 @@ pub fn compile(buf: &[u8], strings: &mut Strings) -> Vec<u8> {
 
 /// FloatRules … SFixed64Rules have the same field numbers.
 fn numeric(kind: u32, rules: &[u8], out: &mut Vec<u8>) {
+    assert_range(kind, rules);
     let (mut within, mut without) = (Vec::new(), Vec::new());
     for (number, value, _) in fields(rules) {
         let code = match number {
@@ -64,6 +65,15 @@ fn numeric(kind: u32, rules: &[u8], out: &mut Vec<u8>) {
     }
     number_list(op::IN, &within, out);
     number_list(op::NOT_IN, &without, out);
+}
+
+/// A lower bound above the upper one would mean "outside of".
+fn assert_range(kind: u32, rules: &[u8]) {
+    let bound = |numbers: [u32; 2]| fields(rules).into_iter().find(|f| numbers.contains(&f.0)).map(|f| bits(kind, f.1));
+    if let (Some(high), Some(low)) = (bound([2, 3]), bound([4, 5])) {
+        let inside = if kind <= 2 { f64::from_bits(low) <= f64::from_bits(high) } else { low as i64 <= high as i64 };
+        assert!(inside, "exclusive ranges are not supported");
+    }
 }
 
 fn bits(kind: u32, value: Value<'_>) -> u64 {
@@ -288,11 +298,11 @@ fn duration(rules: &[u8], out: &mut Vec<u8>) {
                 }
                 continue;
             }
-            2 => op::CONST,
-            3 => op::LT,
-            4 => op::LTE,
-            5 => op::GT,
-            6 => op::GTE,
+            2 => op::DURATION_CONST,
+            3 => op::DURATION_LT,
+            4 => op::DURATION_LTE,
+            5 => op::DURATION_GT,
+            6 => op::DURATION_GTE,
             other => panic!("DurationRules field {other} is not supported"),
         };
         let part = |n| fields(value.bytes()).iter().find(|f| f.0 == n).map_or(0, |f| f.1.varint());

@@ -15,6 +15,9 @@ use crate::rules;
 const NONE: u16 = u16::MAX;
 const MESSAGE: u8 = 11;
 const ENUM: u8 = 14;
+// Of `well_known`.
+const ANY: u8 = 1;
+const TYPED_STRUCT: u8 = 9;
 
 /// Each distinct text once.
 #[derive(Default)]
@@ -102,11 +105,11 @@ impl<'m> Reach<'m> {
     }
 }
 
-/// The messages that are `marked`, that are an Any, or that hold such a message.
+/// The messages that are `marked`, that may hold a message of any type, or that hold such a message.
 fn closure(messages: &[Message], marked: impl Fn(&Message) -> bool) -> HashSet<&str> {
     let mut found: HashSet<&str> = messages
         .iter()
-        .filter(|m| m.full_name == "google.protobuf.Any" || marked(m))
+        .filter(|m| matches!(well_known(&m.full_name), ANY | TYPED_STRUCT) || marked(m))
         .map(|m| m.full_name.as_str())
         .collect();
     loop {
@@ -256,14 +259,14 @@ fn index_of<T>(sorted: &[T], name: &str, key: impl Fn(&T) -> &String) -> u16 {
 /// Messages whose JSON form or meaning is special: numbered as `schema::WellKnown`.
 fn well_known(name: &str) -> u8 {
     match name {
-        "google.protobuf.Any" => 1,
+        "google.protobuf.Any" => ANY,
         "google.protobuf.Duration" => 2,
         "google.protobuf.Timestamp" => 3,
         "google.protobuf.FieldMask" => 4,
         "google.protobuf.Struct" => 5,
         "google.protobuf.Value" => 6,
         "google.protobuf.ListValue" => 7,
-        "udpa.type.v1.TypedStruct" | "xds.type.v3.TypedStruct" => 9,
+        "udpa.type.v1.TypedStruct" | "xds.type.v3.TypedStruct" => TYPED_STRUCT,
         _ if name.starts_with("google.protobuf.") && name.ends_with("Value") => 8,
         _ => 0,
     }

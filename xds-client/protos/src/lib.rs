@@ -14,10 +14,12 @@ pub mod encode;
 pub mod path;
 pub mod print;
 pub mod problem;
+mod rules;
 pub mod schema;
 pub mod text;
 mod time;
 pub mod typed_struct;
+pub mod validate;
 mod wire;
 
 #[allow(clippy::all, missing_docs)]

@@ -63,6 +63,12 @@ impl Problem {
         }
     }
 
+    /// Points at the field of its path, or the closest one above, in the text that the message came from.
+    pub fn in_tree(self, tree: &text::Tree<'_>) -> Problem {
+        let node = tree.locate(&self.path);
+        self.at_node(node)
+    }
+
     /// The message with a file name: `envoy.yaml:3:5: path: expected …, got …`, the line and a caret.
     pub fn in_file<'p>(&'p self, file: &'p str) -> impl fmt::Display + 'p {
         InFile { problem: self, file }

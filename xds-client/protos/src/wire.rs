@@ -293,7 +293,7 @@ impl<'a> Stack<'a> {
 
     /// The value of a singular field that the entries `group` hold: the last one, or the messages merged.
     pub(crate) fn singular(&self, group: Range<usize>) -> Option<(Entry<'a>, Cow<'a, [u8]>)> {
-        let last = self.get(group.end.checked_sub(1)?)?;
+        let last = self.entries.get(group.clone())?.last().copied()?;
         if group.len() == 1 || last.field.message().is_none() {
             return Some((last, Cow::Borrowed(last.bytes())));
         }

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use crate::schema::{Field, Kind, Message, WellKnown};
+use crate::schema::{Field, Kind, Message};
 use crate::wire::{MAX_DEPTH, Malformed, Scalar, Stack};
 
 /// How to print.

@@ -111,6 +111,11 @@ fn times() {
 }
 
 #[test]
+fn field_masks() {
+    assert_eq!(json("google.protobuf.FieldMask", "'aB,c.dE'"), r#""aB,c.dE""#);
+}
+
+#[test]
 fn structs_and_values() {
     let text = r#"{"a": null, "b": [true, 1.5, "x", {}], "c": {"d": -0.0}}"#;
     assert_eq!(json("google.protobuf.Struct", text), r#"{"a":null,"b":[true,1.5,"x",{}],"c":{"d":-0}}"#);
@@ -223,7 +228,7 @@ fn secrets_in_anys_and_typed_structs_are_redacted() {
             r#"{{"@type": "t/{package}.TypedStruct", "type_url": "t/{SECRET}", "value": {{"nam": "hidden"}}}}"#
         );
         let shown = redacted("google.protobuf.Any", &broken);
-        assert!(shown.ends_with(r#""value":"[redacted]"}"#), "{shown}");
+        assert!(shown.ends_with(r#""value":{}}"#), "{shown}");
     }
 }
 

@@ -97,13 +97,13 @@ impl Printer<'_> {
         self.key(members, "type_url")?;
         self.string(type_url)?;
         self.key(members, "value")?;
-        // What cannot be read cannot be searched for secrets either.
+        // What cannot be read cannot be searched for secrets either: nothing of it is shown.
         let Some((inner_type, inner)) = typed_struct::unwrap(bytes)
             .ok()
             .and_then(|(url, inner)| Some((Message::find_url(&url)?, inner)))
             .filter(|(message, inner)| self.can_print(*message, inner))
         else {
-            return self.string(REDACTED);
+            return self.block(['{', '}'], |_, _| Ok(()));
         };
         if !inner_type.has_special_json() {
             return self.message(&mut Stack::default(), inner_type, &inner, sensitive);

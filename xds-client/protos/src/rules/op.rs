@@ -5,7 +5,7 @@ pub const END: u8 = 0;
 pub const REQUIRED: u8 = 1;
 pub const SKIP: u8 = 2;
 pub const IGNORE_EMPTY: u8 = 3;
-// numbers, enums, booleans and durations; one operand
+// numbers, enums and booleans; one operand
 pub const CONST: u8 = 10;
 pub const LT: u8 = 11;
 pub const LTE: u8 = 12;
@@ -41,3 +41,9 @@ pub const UNIQUE: u8 = 42;
 // a nested program: of the items or map values, and of the map keys
 pub const ITEMS: u8 = 43;
 pub const KEYS: u8 = 44;
+// durations; one operand
+pub const DURATION_CONST: u8 = 50;
+pub const DURATION_LT: u8 = 51;
+pub const DURATION_LTE: u8 = 52;
+pub const DURATION_GT: u8 = 53;
+pub const DURATION_GTE: u8 = 54;
