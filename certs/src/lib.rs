@@ -30,6 +30,8 @@ pub mod info;
 pub mod material;
 mod name;
 pub mod ocsp;
+mod p521;
+pub mod params;
 pub mod san;
 pub mod slot;
 pub mod spiffe;
