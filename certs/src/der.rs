@@ -166,14 +166,13 @@ impl<'a> Cert<'a> {
         bits.and_then(|b| b.get(1)).is_some_and(|first| first & 0x80 != 0)
     }
 
-    /// Whether the certificate carries this extended key usage, or none at all, or any (2.5.29.37.0).
+    /// Whether the certificate carries this extended key usage, or has no such extension.
     pub(crate) fn has_purpose(&self, oid: &[u8]) -> bool {
-        const ANY: &[u8] = &[0x55, 0x1d, 0x25, 0x00];
         let Some(value) = self.extension(EXTENDED_KEY_USAGE) else { return true };
         let Some(list) = Reader::new(value).take(SEQUENCE) else { return false };
         let mut purposes = Reader::new(list.value);
         while let Some(purpose) = purposes.take(OID) {
-            if purpose.value == oid || purpose.value == ANY {
+            if purpose.value == oid {
                 return true;
             }
         }

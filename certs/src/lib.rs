@@ -25,17 +25,25 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod client;
+mod context;
 mod der;
+pub mod handshake;
 pub mod info;
 pub mod material;
 mod name;
 pub mod ocsp;
 mod p521;
 pub mod params;
+mod resumption;
 pub mod san;
+mod selector;
+pub mod server;
 pub mod slot;
 pub mod spiffe;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod validation;
+pub mod verifier;
 
 pub use info::CertInfo;

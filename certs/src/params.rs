@@ -332,8 +332,8 @@ const LACKING_SUITES_RFC: &[&str] = &[
     "TLS_RSA_WITH_3DES_EDE_CBC_SHA",
 ];
 const CIPHER_ALIASES: &[&str] = &[
-    "ALL", "DEFAULT", "HIGH", "FIPS", "aRSA", "aECDSA", "kRSA", "kECDHE", "kEECDH", "ECDHE", "EECDH", "RSA", "ECDSA", "AES",
-    "AESGCM", "AES128", "AES256", "CHACHA20", "3DES", "SHA", "SHA1", "TLSv1", "TLSv1.2", "SSLv3",
+    "ALL", "DEFAULT", "HIGH", "FIPS", "aRSA", "aECDSA", "kRSA", "kECDHE", "kEECDH", "ECDHE", "EECDH", "RSA", "ECDSA",
+    "AES", "AESGCM", "AES128", "AES256", "CHACHA20", "3DES", "SHA", "SHA1", "TLSv1", "TLSv1.2", "SSLv3",
 ];
 
 fn resolve_groups(

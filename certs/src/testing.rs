@@ -1,17 +1,46 @@
-//! For tests, here and in whoever uses this crate: an in-memory certificate authority. Nothing here belongs in a
-//! running proxy; everything panics on misuse.
+//! For tests, here and in whoever uses this crate: an in-memory certificate authority, a clock that is set by hand, and peers that
+//! shake hands in memory. Nothing here belongs in a running proxy; everything panics on misuse.
+
+mod pair;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, CustomExtension,
     DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
     RevokedCertParams, RsaKeySize, SanType, SerialNumber, date_time_ymd,
 };
+use rustls::time_provider::TimeProvider;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use crate::material::{Crls, TlsCertificate, TrustBundle};
+pub use pair::{Failed, Pair};
+
+/// A clock that stands still until it is moved.
+#[derive(Debug)]
+pub struct TestClock(AtomicI64);
+
+impl TestClock {
+    /// Shows this second since 1970.
+    pub fn at(seconds: i64) -> Self {
+        Self(AtomicI64::new(seconds))
+    }
+
+    /// Moves it, also back.
+    pub fn advance(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
+
+impl TimeProvider for TestClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = u64::try_from(self.0.load(Ordering::SeqCst)).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
+}
 
 /// A certificate authority.
 pub struct Ca {

@@ -74,10 +74,14 @@ fn cipher_names_that_cannot_be_are_refused() {
         refused(&["AES128-GCM-SHA256", "AES256-SHA"]),
         "none of the cipher_suites is supported: AES128-GCM-SHA256, AES256-SHA"
     );
-    let only13 = TlsParams { min: Some(TlsVersion::V1_3), cipher_suites: names(&["AES256-SHA"]), ..TlsParams::default() };
+    let only13 =
+        TlsParams { min: Some(TlsVersion::V1_3), cipher_suites: names(&["AES256-SHA"]), ..TlsParams::default() };
     assert!(only13.resolve(Role::Server).is_ok(), "the list has no effect on TLS 1.3");
     assert_eq!(tls12(&suites(&["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]).unwrap(), Order::Aes).len(), 1);
-    assert_eq!(tls12(&suites(&["ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256"]).unwrap(), Order::Aes).len(), 1);
+    assert_eq!(
+        tls12(&suites(&["ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256"]).unwrap(), Order::Aes).len(),
+        1
+    );
 }
 
 #[test]
