@@ -166,8 +166,9 @@ impl TlsParams {
 impl Resolved {
     /// The provider with these suites and groups; equal ones are shared by all contexts of the process.
     pub(crate) fn provider(&self, order: Order) -> Arc<CryptoProvider> {
-        let mut cipher_suites = TLS13.to_vec();
-        for group in &self.suites {
+        // rustls offers whatever suites it has, also those of a version it will not speak.
+        let mut cipher_suites = if self.allows_tls13() { TLS13.to_vec() } else { Vec::new() };
+        for group in self.suites.iter().filter(|_| self.versions.contains(&&version::TLS12)) {
             let mut group = group.clone();
             group.sort_by_key(|suite| is_chacha(suite.suite()) != (order == Order::ChaCha));
             cipher_suites.extend(group);
@@ -184,8 +185,8 @@ impl Resolved {
         self.versions.contains(&&version::TLS13)
     }
 
-    /// The groups, most preferred first.
-    pub(crate) fn group_names(&self) -> impl Iterator<Item = NamedGroup> {
+    #[cfg(test)]
+    fn group_names(&self) -> impl Iterator<Item = NamedGroup> {
         self.groups.iter().map(|group| group.name())
     }
 }

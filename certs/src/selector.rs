@@ -170,9 +170,14 @@ impl Selector {
                 ocsp,
             };
         }
-        // TLS 1.2 has curves among the groups (RFC 8422 5.1.1) and names the kind of key in its suites.
+        // TLS 1.2 has curves among the groups (RFC 8422 5.1.1) and names the kind of key in its suites. Envoy stops there, and shows
+        // an ECDSA certificate to a client that does not take the signature.
         let groups = hello.named_groups().unwrap_or_default();
-        let ecdsa = suites.iter().any(|suite| is_ecdsa(*suite));
+        let signs = |scheme: &SignatureScheme| {
+            use SignatureScheme as S;
+            matches!(*scheme, S::ECDSA_NISTP256_SHA256 | S::ECDSA_NISTP384_SHA384 | S::ECDSA_NISTP521_SHA512)
+        };
+        let ecdsa = suites.iter().any(|suite| is_ecdsa(*suite)) && schemes.iter().any(signs);
         Capabilities {
             p256: ecdsa && groups.contains(&NamedGroup::secp256r1),
             p384: ecdsa && groups.contains(&NamedGroup::secp384r1),

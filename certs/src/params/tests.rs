@@ -112,7 +112,24 @@ fn signature_schemes() {
 #[test]
 fn equal_parameters_share_a_provider() {
     let a = TlsParams::default().resolve(Role::Server).unwrap().provider(Order::Aes);
-    let b = TlsParams::default().resolve(Role::Client).unwrap().provider(Order::Aes);
-    let c = TlsParams::default().resolve(Role::Client).unwrap().provider(Order::ChaCha);
+    let with_13 = TlsParams { max: Some(TlsVersion::V1_3), ..TlsParams::default() };
+    let b = with_13.resolve(Role::Client).unwrap().provider(Order::Aes);
+    let c = with_13.resolve(Role::Client).unwrap().provider(Order::ChaCha);
     assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &c));
+}
+
+#[test]
+fn suites_of_versions_that_are_off_are_not_offered() {
+    let suites = |min, max| {
+        let resolved =
+            TlsParams { min: Some(min), max: Some(max), ..TlsParams::default() }.resolve(Role::Client).unwrap();
+        let provider = resolved.provider(Order::Aes);
+        let mut versions: Vec<_> = provider.cipher_suites.iter().map(|suite| suite.version().version).collect();
+        versions.dedup();
+        versions
+    };
+    use rustls::ProtocolVersion::{TLSv1_2, TLSv1_3};
+    assert_eq!(suites(TlsVersion::V1_2, TlsVersion::V1_2), [TLSv1_2]);
+    assert_eq!(suites(TlsVersion::V1_3, TlsVersion::V1_3), [TLSv1_3]);
+    assert_eq!(suites(TlsVersion::V1_2, TlsVersion::V1_3), [TLSv1_3, TLSv1_2]);
 }
