@@ -113,10 +113,10 @@ impl Selector {
                 }
             }
         }
-        if sni.is_none() || self.full_scan {
-            if let Some(found) = self.best(self.entries.iter(), client) {
-                return Some(found);
-            }
+        if (sni.is_none() || self.full_scan)
+            && let Some(found) = self.best(self.entries.iter(), client)
+        {
+            return Some(found);
         }
         self.entries.first().map(|entry| (entry, self.staple_action(entry, client)))
     }

@@ -275,7 +275,14 @@ fn a_certificate_in_the_bundle_is_trusted_for_itself() {
         let with_list = ValidationContext { crls: Some(ca.crl(&[], 2049)), ..context };
         assert!(meet(&server(&ca, with_list, true), Some(trusted)).is_err(), "nobody can tell whether it was revoked");
     }
-    for bad in [LeafBuilder::new(None).cn("a").expired(), LeafBuilder::new(None).cn("a").only_server_auth()] {
+    let own = || LeafBuilder::new(None).cn("a");
+    let bad = [
+        own().expired(),
+        own().only_server_auth(),
+        own().marked_as_ca().only_server_auth(),
+        own().marked_as_ca().expired(),
+    ];
+    for bad in bad {
         let bad = bad.build();
         let bundle = TrustBundle::from_pem(bad.chain_pem().as_bytes(), "").unwrap();
         assert!(meet(&server(&ca, ValidationContext::trusting(Arc::new(bundle)), true), Some(&bad)).is_err());
