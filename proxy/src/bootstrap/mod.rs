@@ -136,11 +136,16 @@ impl Bootstrap {
                     || url.ends_with("envoy.config.listener.v3.ListenerManager")
             });
             if !own {
-                return Err(path.field(field).reject(format_args!("unsupported extension {}", url.unwrap_or_default())));
+                return Err(path
+                    .field(field)
+                    .reject(format_args!("unsupported extension {}", url.unwrap_or_default())));
             }
         }
         if dynamic_resources.is_some() {
-            unused.push("dynamic_resources: discovery services are not connected to yet; static resources are served".to_owned());
+            unused.push(
+                "dynamic_resources: discovery services are not connected to yet; static resources are served"
+                    .to_owned(),
+            );
         }
         check_cluster_manager(cluster_manager.as_ref(), &path.field("cluster_manager"), &mut unused)?;
         let (runtime, runtime_layers) =
@@ -187,7 +192,9 @@ fn check_cluster_manager(
     };
     if upstream_bind_config.is_some() {
         let path = path.field("upstream_bind_config");
-        return Err(path.reject("expected upstream_bind_config on each cluster; a default for all is not supported yet"));
+        return Err(
+            path.reject("expected upstream_bind_config on each cluster; a default for all is not supported yet")
+        );
     }
     if load_stats_config.is_some() {
         return Err(path.field("load_stats_config").reject("load reporting is not supported yet"));
@@ -230,7 +237,9 @@ fn flush_interval(
     let path = path.field("stats_flush_interval");
     match values::optional_duration(interval, &path)? {
         None => Ok(Duration::from_secs(5)),
-        Some(_) if on_admin => Err(path.reject("expected either stats_flush_interval or stats_flush_on_admin, got both")),
+        Some(_) if on_admin => {
+            Err(path.reject("expected either stats_flush_interval or stats_flush_on_admin, got both"))
+        }
         Some(interval) if (Duration::from_millis(1)..Duration::from_secs(300)).contains(&interval) => Ok(interval),
         Some(other) => Err(path.reject(format_args!("expected at least 1 ms and less than 5 minutes, got {other:?}"))),
     }
@@ -274,10 +283,9 @@ fn max_connections(
         let max = u64::try_from(config.max_active_downstream_connections).unwrap_or(0);
         if max == 0 {
             let at = at.field("max_active_downstream_connections");
-            return Err(at.reject(format_args!(
-                "expected more than 0, got {}",
-                config.max_active_downstream_connections
-            )));
+            return Err(
+                at.reject(format_args!("expected more than 0, got {}", config.max_active_downstream_connections))
+            );
         }
         limit = Some(max);
     }

@@ -21,7 +21,9 @@ pub fn build(runtime: Option<&pb::LayeredRuntime>, path: &Path<'_>) -> Result<(R
     for (i, layer) in runtime.iter().flat_map(|runtime| &runtime.layers).enumerate() {
         let at = path.index(i);
         if names.contains(&layer.name) {
-            return Err(at.field("name").reject(format_args!("expected a name of its own, got {:?} again", layer.name)));
+            return Err(at
+                .field("name")
+                .reject(format_args!("expected a name of its own, got {:?} again", layer.name)));
         }
         names.push(layer.name.clone());
         match &layer.layer_specifier {
@@ -31,23 +33,22 @@ pub fn build(runtime: Option<&pb::LayeredRuntime>, path: &Path<'_>) -> Result<(R
             // Nothing can be set there, so it changes nothing: `/runtime_modify` says so.
             Some(LayerSpecifier::AdminLayer(_)) => {}
             Some(LayerSpecifier::DiskLayer(_)) => {
-                return Err(at.field("disk_layer").reject("expected a static_layer; disk layers are not supported yet"));
+                return Err(at
+                    .field("disk_layer")
+                    .reject("expected a static_layer; disk layers are not supported yet"));
             }
             Some(LayerSpecifier::RtdsLayer(_)) => {
                 return Err(at.field("rtds_layer").reject("expected a static_layer; RTDS is not supported yet"));
             }
-            None => return Err(at.reject("expected one of static_layer, disk_layer, admin_layer, rtds_layer; got none")),
+            None => {
+                return Err(at.reject("expected one of static_layer, disk_layer, admin_layer, rtds_layer; got none"));
+            }
         }
     }
     Ok((Runtime::new(values), names))
 }
 
-fn flatten(
-    layer: &Struct,
-    prefix: &str,
-    path: &Path<'_>,
-    out: &mut BTreeMap<String, Value>,
-) -> Result<(), Reject> {
+fn flatten(layer: &Struct, prefix: &str, path: &Path<'_>, out: &mut BTreeMap<String, Value>) -> Result<(), Reject> {
     for (key, value) in &layer.fields {
         let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         let at = path.key(key);

@@ -14,10 +14,7 @@ fn static_runtime_layers_are_merged_and_the_last_wins() {
     .expect("builds");
     assert_eq!(bootstrap.runtime.get("k"), Some(&Value::Number(2.0)));
     assert_eq!(bootstrap.runtime.get("nested.deep"), Some(&Value::Bool(true)));
-    assert_eq!(
-        bootstrap.runtime.get("nested.pct"),
-        Some(&Value::Fraction { numerator: 5, denominator: 10_000 })
-    );
+    assert_eq!(bootstrap.runtime.get("nested.pct"), Some(&Value::Fraction { numerator: 5, denominator: 10_000 }));
     assert_eq!(bootstrap.runtime_layers, ["a", "b"]);
 }
 
