@@ -1,0 +1,311 @@
+//! One request and its answer on an upstream connection.
+
+use std::borrow::Cow;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use h2::client::ResponseFuture;
+use h2::{Reason, SendStream};
+use http::{Method, StatusCode};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::{ClientEvent, Handle, Shared};
+use crate::http::http2::recv::{RecvBody, RecvObserver};
+use crate::http::http2::send::{Chunk, SendEnd, Sender};
+use crate::http::http2::stats::Http2Stats;
+use crate::http::http2::{error, head};
+use crate::http::{
+    Body, BodyError, BodySource, ByteStr, ExchangeError, Frame, RequestHead, ResetReason, ResponseHead, check,
+};
+
+/// Interim responses handed on; a peer that sends more is heard out, but only the first ones count.
+const MAX_INTERIM: u32 = 8;
+
+/// A request on its way and its answer. [`poll_head`](H2Exchange::poll_head) until the final head, then it is the
+/// [`BodySource`] of the answer's body. Dropping it early resets the stream with CANCEL.
+pub struct H2Exchange {
+    stage: Stage,
+    request: RequestSide,
+    active: Option<Active>,
+    shared: Rc<Shared>,
+    stream_id: u32,
+    /// What the request asked to upgrade to.
+    upgrade: Option<ByteStr>,
+    is_head: bool,
+    interim: u32,
+}
+
+enum Stage {
+    /// An extended CONNECT may be sent only once the peer has said that it understands it.
+    AwaitSettings(Box<(Rc<Handle>, RequestHead, Body)>),
+    AwaitHead(ResponseFuture),
+    Body(RecvBody<Ignore>),
+    Done,
+}
+
+enum RequestSide {
+    /// Driven by [`H2Exchange::poll_head`].
+    Sending(Box<(Sender, SendStream<Chunk>)>),
+    /// The answer came first: sending goes on by itself, because nobody need poll the answer while its reader is slow.
+    Task(AbortOnDrop),
+    Done,
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Counts one exchange as open.
+struct Active(Rc<Shared>);
+
+impl Active {
+    fn new(shared: &Rc<Shared>) -> Self {
+        let now = Instant::now();
+        if shared.active.get() == 0 {
+            shared.was_idle.set(Some(now.saturating_duration_since(shared.idle_since.get())));
+        }
+        shared.active.set(shared.active.get() + 1);
+        shared.settings.stats.gauge_inc(Http2Stats::STREAMS_ACTIVE);
+        Active(Rc::clone(shared))
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get() - 1);
+        self.0.idle_since.set(Instant::now());
+        self.0.settings.stats.gauge_dec(Http2Stats::STREAMS_ACTIVE);
+        self.0.notify(ClientEvent::Capacity);
+    }
+}
+
+impl H2Exchange {
+    pub(super) fn start(handle: &Rc<Handle>, head: &RequestHead, body: Body) -> Result<Self, ExchangeError> {
+        let shared = &handle.shared;
+        let mut exchange = H2Exchange {
+            stage: Stage::Done,
+            request: RequestSide::Done,
+            active: Some(Active::new(shared)),
+            shared: Rc::clone(shared),
+            stream_id: u32::MAX,
+            upgrade: head.upgrade.clone(),
+            is_head: head.method == Method::HEAD,
+            interim: 0,
+        };
+        if head.upgrade.is_some() && shared.peer_max_streams.get().is_none() {
+            exchange.stage = Stage::AwaitSettings(Box::new((Rc::clone(handle), head.clone(), body)));
+        } else {
+            exchange.send(handle, head, body)?;
+        }
+        Ok(exchange)
+    }
+
+    fn send(&mut self, handle: &Handle, head: &RequestHead, body: Body) -> Result<(), ExchangeError> {
+        let Some(mut send) = handle.send.borrow().clone() else {
+            return Err(local(ResetReason::ConnectionTermination, "http2.connection_closed"));
+        };
+        if head.upgrade.is_some() && !send.is_extended_connect_protocol_enabled() {
+            return Err(local(ResetReason::ProtocolError, "http2.extended_connect_not_supported"));
+        }
+        let request = head::request_to_send(head).map_err(|details| local(ResetReason::ProtocolError, details))?;
+        let end = body.is_end_stream();
+        let (response, stream) = send.send_request(request, end).map_err(|e| error::exchange_error(&e, false))?;
+        self.stream_id = response.stream_id().as_u32();
+        self.stage = Stage::AwaitHead(response);
+        if !end {
+            let shared = &self.shared;
+            let sender = Sender::new(body, Rc::clone(&shared.budget), shared.settings.stream_flush_timeout);
+            self.request = RequestSide::Sending(Box::new((sender, stream)));
+        }
+        Ok(())
+    }
+
+    /// The next interim response, or the final head. After the final head or an error it must not be polled again.
+    pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, ExchangeError>> {
+        if let Stage::AwaitSettings(_) = &self.stage {
+            ready!(self.poll_settings(cx))?;
+        }
+        self.poll_request(cx)?;
+        let Stage::AwaitHead(response) = &mut self.stage else {
+            return Poll::Ready(Err(local(ResetReason::LocalReset, "http2.local_reset")));
+        };
+        loop {
+            match ready!(response.poll_informational(cx)) {
+                Some(Ok(interim)) => {
+                    self.interim += 1;
+                    let (parts, ()) = interim.into_parts();
+                    match head::response(parts, None, self.shared.settings.max_headers_count) {
+                        Ok(head) if self.interim <= MAX_INTERIM => return Poll::Ready(Ok(head)),
+                        Ok(_) => {}
+                        Err(details) => return Poll::Ready(Err(self.refuse(details))),
+                    }
+                }
+                Some(Err(failed)) => return Poll::Ready(Err(self.failed(&failed))),
+                None => break,
+            }
+        }
+        match ready!(Pin::new(response).poll(cx)) {
+            Ok(response) => Poll::Ready(self.final_head(response)),
+            Err(failed) => Poll::Ready(Err(self.failed(&failed))),
+        }
+    }
+
+    fn poll_settings(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ExchangeError>> {
+        if self.shared.peer_max_streams.get().is_none() && !self.shared.closed.get() {
+            self.shared.waiting.borrow_mut().push(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if let Stage::AwaitSettings(waiting) = std::mem::replace(&mut self.stage, Stage::Done) {
+            let (handle, head, body) = *waiting;
+            self.send(&handle, &head, body)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends of the request's body what may be sent.
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Result<(), ExchangeError> {
+        let RequestSide::Sending(sending) = &mut self.request else { return Ok(()) };
+        let (sender, stream) = &mut **sending;
+        let Poll::Ready(end) = sender.poll(stream, cx) else { return Ok(()) };
+        self.request = RequestSide::Done;
+        match end {
+            // A peer that resets may have answered before; its answer says more.
+            SendEnd::Done | SendEnd::Reset(_) => Ok(()),
+            SendEnd::BodyFailed(BodyError { reason, details }) => {
+                Err(ExchangeError { refused: false, request_written: true, ..local(reason, details) })
+            }
+            SendEnd::Stalled => {
+                self.shared.settings.stats.inc(Http2Stats::TX_FLUSH_TIMEOUT);
+                let stalled = local(ResetReason::LocalReset, "http2.stream_flush_timeout");
+                Err(ExchangeError { refused: false, request_written: true, ..stalled })
+            }
+        }
+    }
+
+    fn final_head(&mut self, response: http::Response<h2::RecvStream>) -> Result<ResponseHead, ExchangeError> {
+        let (parts, recv) = response.into_parts();
+        let most = self.shared.settings.max_headers_count;
+        let head = head::response(parts, self.upgrade.as_ref(), most).map_err(|details| self.refuse(details))?;
+        if let RequestSide::Sending(_) = &self.request {
+            self.detach_request();
+        }
+        if recv.is_end_stream() {
+            self.finish();
+        } else {
+            let has_length = !self.is_head && head.status != StatusCode::NOT_MODIFIED;
+            let content_length = check::content_length(&head.headers).unwrap_or_default().filter(|_| has_length);
+            self.stage = Stage::Body(RecvBody::new(recv, content_length, Ignore));
+        }
+        Ok(head)
+    }
+
+    /// Lets the request's body go on in a task of its own.
+    fn detach_request(&mut self) {
+        if let RequestSide::Sending(mut sending) = std::mem::replace(&mut self.request, RequestSide::Done) {
+            let task = tokio::task::spawn_local(async move {
+                let (sender, stream) = &mut *sending;
+                // Whatever goes wrong resets the stream, which the reader of the answer sees.
+                poll_fn(|cx| sender.poll(stream, cx)).await;
+            });
+            self.request = RequestSide::Task(AbortOnDrop(task));
+        }
+    }
+
+    /// The answer is complete.
+    fn finish(&mut self) {
+        self.stage = Stage::Done;
+        match &self.request {
+            RequestSide::Task(task) if !task.0.is_finished() => {}
+            RequestSide::Sending(_) => {}
+            _ => self.active = None,
+        }
+    }
+
+    /// Refuses an answer that is not canonical.
+    fn refuse(&mut self, details: &'static str) -> ExchangeError {
+        let stats = &self.shared.settings.stats;
+        stats.inc(Http2Stats::RX_MESSAGING_ERROR);
+        if details == head::details::TOO_MANY_HEADERS {
+            stats.inc(Http2Stats::HEADER_OVERFLOW);
+        }
+        if let RequestSide::Sending(sending) = &mut self.request {
+            sending.1.send_reset(Reason::PROTOCOL_ERROR);
+        }
+        self.stage = Stage::Done;
+        ExchangeError {
+            request_written: true,
+            response_started: true,
+            refused: false,
+            ..local(ResetReason::ProtocolError, details)
+        }
+    }
+
+    fn failed(&mut self, failed: &h2::Error) -> ExchangeError {
+        self.stage = Stage::Done;
+        let mut error = error::exchange_error(failed, self.shared.wire.has_sent_headers(self.stream_id));
+        error.response_started = self.interim > 0;
+        if let Some(violation) = self.shared.wire.violation() {
+            (error.reason, error.details) = (ResetReason::ProtocolError, Cow::Borrowed(violation.details()));
+            error.refused = !error.request_written;
+        }
+        error
+    }
+}
+
+impl BodySource for H2Exchange {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        let Stage::Body(body) = &mut self.stage else { return Poll::Ready(None) };
+        let mut frame = ready!(body.poll_frame(cx));
+        if let (Some(Err(error)), Some(violation)) = (&mut frame, self.shared.wire.violation()) {
+            (error.reason, error.details) = (ResetReason::ProtocolError, Cow::Borrowed(violation.details()));
+        }
+        if !matches!(frame, Some(Ok(Frame::Data(_)))) || body.is_end_stream() {
+            self.finish();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.stage {
+            Stage::Body(body) => body.is_end_stream(),
+            Stage::Done => true,
+            Stage::AwaitSettings(_) | Stage::AwaitHead(_) => false,
+        }
+    }
+
+    fn exact_len(&self) -> Option<u64> {
+        match &self.stage {
+            Stage::Body(body) => body.exact_len(),
+            _ => None,
+        }
+    }
+}
+
+/// An error before anything was sent.
+fn local(reason: ResetReason, details: impl Into<Cow<'static, str>>) -> ExchangeError {
+    ExchangeError {
+        reason,
+        details: details.into(),
+        request_written: false,
+        response_started: false,
+        refused: reason != ResetReason::ProtocolError,
+    }
+}
+
+/// Nobody is told about an answer's body as it passes; whoever reads it counts.
+struct Ignore;
+
+impl RecvObserver for Ignore {
+    fn data(&self, _: usize) {}
+
+    fn end(&self, _: bool) {}
+
+    fn failed(&self, _: &BodyError) {}
+}

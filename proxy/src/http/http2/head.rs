@@ -1,0 +1,278 @@
+//! Message heads between `h2` and the canonical form.
+//!
+//! `h2` has already refused, with a reset of the stream or the end of the connection, what breaks RFC 9113 in ways that
+//! would confuse its own state: pseudo-headers missing, doubled, unknown or late, connection-specific fields, `te` other
+//! than `trailers`, names and values with forbidden bytes, a `content-length` that its DATA contradicts. Here stands the
+//! rest of the canonical check on what came, and the translation of what is sent.
+//!
+//! Lost in `h2` before anybody here sees it: what follows `#` in `:path` (cut off, never forwarded), and pseudo-headers in
+//! trailers (dropped).
+
+use std::borrow::Cow;
+
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, TE};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request, response, uri};
+
+use super::settings::ServerSettings;
+use super::stats::Http2Stats;
+use crate::http::check;
+use crate::http::{BadRequest, ByteStr, Protocol, RequestHead, ResponseHead, Scheme};
+
+/// How a head that is no request is answered.
+#[derive(Debug)]
+pub enum Refusal {
+    /// RST_STREAM PROTOCOL_ERROR.
+    Reset(&'static str),
+    Answer(BadRequest),
+}
+
+impl Refusal {
+    fn answer(status: StatusCode, details: &'static str) -> Self {
+        let (details, protocol) = (Cow::Borrowed(details), Protocol::Http2);
+        Refusal::Answer(BadRequest { status, details, protocol, head: None })
+    }
+}
+
+/// Detail strings: Envoy's where it has one.
+pub mod details {
+    pub const INVALID_HEADER: &str = "http2.invalid.header.field";
+    pub const MESSAGING: &str = "http2.violation.of.messaging.rule";
+    pub const TOO_MANY_HEADERS: &str = "http2.too_many_headers";
+    pub const UNEXPECTED_UNDERSCORE: &str = "http2.unexpected_underscore";
+    pub const MISSING_HOST: &str = "missing_host_header";
+    pub const INVALID_PATH: &str = "http2.invalid_path";
+}
+
+/// Pseudo-headers count towards `max_headers_count`, as in Envoy.
+const PSEUDO_HEADERS: usize = 4;
+
+/// Makes the canonical head of a request. `wire_size` is that of its frames; `is_tls` stands in for a `:scheme` that is
+/// neither http nor https, which must not decide what is secure.
+pub fn request(
+    parts: request::Parts,
+    wire_size: Option<u64>,
+    is_tls: bool,
+    settings: &ServerSettings,
+) -> Result<RequestHead, Refusal> {
+    let request::Parts { method, uri, mut headers, mut extensions, .. } = parts;
+    if headers.len() + PSEUDO_HEADERS > settings.max_headers_count as usize {
+        settings.stats.inc(Http2Stats::HEADER_OVERFLOW);
+        return Err(Refusal::answer(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, details::TOO_MANY_HEADERS));
+    }
+    if headers.values().any(|value| !is_clean(value, settings.options.disallow_obs_text)) {
+        return Err(Refusal::Reset(details::INVALID_HEADER));
+    }
+    underscores(&mut headers, settings)?;
+    check::content_length(&headers).map_err(|_| Refusal::Reset(details::MESSAGING))?;
+    check::sanitize_te(&mut headers);
+    let upgrade = extensions.remove::<h2::ext::Protocol>().map(|p| ByteStr::from(p.as_str().to_ascii_lowercase()));
+    let authority = authority(&uri, &method, &mut headers)?;
+    let path = path(&uri, &method, upgrade.is_some())?;
+    join_cookies(&mut headers);
+    let scheme = match uri.scheme_str() {
+        Some(s) if s.eq_ignore_ascii_case("https") => Scheme::Https,
+        Some(s) if s.eq_ignore_ascii_case("http") => Scheme::Http,
+        _ if is_tls => Scheme::Https,
+        _ => Scheme::Http,
+    };
+    let wire_size = wire_size.map_or_else(|| decoded_size(&headers), |size| size as usize);
+    Ok(RequestHead {
+        method,
+        scheme,
+        authority,
+        path,
+        upgrade,
+        headers,
+        protocol: Protocol::Http2,
+        case: None,
+        wire_size,
+    })
+}
+
+/// No blank at either end (RFC 9113 §8.2.1), and no byte above 0x7f if those are not wanted.
+fn is_clean(value: &HeaderValue, disallow_obs_text: bool) -> bool {
+    let bytes = value.as_bytes();
+    let is_blank = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
+    !is_blank(bytes.first()) && !is_blank(bytes.last()) && !(disallow_obs_text && !bytes.is_ascii())
+}
+
+fn underscores(headers: &mut HeaderMap, settings: &ServerSettings) -> Result<(), Refusal> {
+    let stats = &settings.stats;
+    match check::underscores(headers, settings.headers_with_underscores_action) {
+        Ok(0) => Ok(()),
+        Ok(dropped) => {
+            stats.add(Http2Stats::DROPPED_HEADERS_WITH_UNDERSCORES, dropped as u64);
+            Ok(())
+        }
+        Err(_) => {
+            stats.inc(Http2Stats::REQUESTS_REJECTED_WITH_UNDERSCORES_IN_HEADERS);
+            Err(Refusal::Reset(details::UNEXPECTED_UNDERSCORE))
+        }
+    }
+}
+
+/// `:authority` wins over `host`, which is gone afterwards.
+fn authority(uri: &Uri, method: &Method, headers: &mut HeaderMap) -> Result<ByteStr, Refusal> {
+    let host = if headers.contains_key(HOST) {
+        if headers.get_all(HOST).iter().nth(1).is_some() {
+            return Err(Refusal::Reset(details::MESSAGING));
+        }
+        headers.remove(HOST)
+    } else {
+        None
+    };
+    let bytes = match (uri.authority(), &host) {
+        (Some(authority), _) => authority.as_str().as_bytes(),
+        (None, Some(host)) if *method != Method::CONNECT => host.as_bytes(),
+        (None, _) if *method == Method::CONNECT => return Err(Refusal::Reset(details::MESSAGING)),
+        (None, _) => return Err(Refusal::answer(StatusCode::BAD_REQUEST, details::MISSING_HOST)),
+    };
+    match std::str::from_utf8(bytes) {
+        Ok(authority) if check::authority(bytes) => Ok(ByteStr::from(authority)),
+        _ if bytes.is_empty() => Err(Refusal::answer(StatusCode::BAD_REQUEST, details::MISSING_HOST)),
+        _ => Err(Refusal::Reset(details::INVALID_HEADER)),
+    }
+}
+
+fn path(uri: &Uri, method: &Method, is_extended: bool) -> Result<ByteStr, Refusal> {
+    if *method == Method::CONNECT && !is_extended {
+        return Ok(ByteStr::default());
+    }
+    let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
+    if check::path(path.as_bytes()) || (path == "*" && *method == Method::OPTIONS) {
+        Ok(ByteStr::from(path))
+    } else if path.starts_with(['/', '*']) {
+        Err(Refusal::answer(StatusCode::BAD_REQUEST, details::INVALID_PATH))
+    } else {
+        Err(Refusal::Reset(details::MESSAGING))
+    }
+}
+
+/// Cookie crumbs (RFC 9113 §8.2.3) become one line, as every HTTP/1 peer expects it.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    // Values joined by a legal separator are a legal value.
+    if let Ok(value) = HeaderValue::from_bytes(&joined) {
+        headers.insert(COOKIE, value);
+    }
+}
+
+/// Octets of names and values.
+pub fn decoded_size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+}
+
+/// What `h2` sends for an answer. `is_extended_connect`: the request was one, so that a 101 means success, which HTTP/2
+/// says with 200.
+pub fn response_to_send(head: ResponseHead, is_extended_connect: bool) -> http::Response<()> {
+    let ResponseHead { status, mut headers, .. } = head;
+    strip_hop_by_hop(&mut headers);
+    let status = match status {
+        StatusCode::SWITCHING_PROTOCOLS if is_extended_connect => StatusCode::OK,
+        status => status,
+    };
+    if status == StatusCode::NO_CONTENT || (is_extended_connect && status.is_success()) {
+        headers.remove(CONTENT_LENGTH);
+    }
+    let mut response = http::Response::new(());
+    *response.status_mut() = status;
+    *response.version_mut() = Version::HTTP_2;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Canonical heads hold none of these; a route that adds `connection` must not make the whole connection invalid.
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let is_foreign = |name: &HeaderName| *name == TE || check::is_connection_specific(name);
+    while let Some(name) = headers.keys().find(|name| is_foreign(name)).cloned() {
+        headers.remove(name);
+    }
+}
+
+/// What `h2` sends for a request.
+///
+/// # Errors
+/// The head breaks the canonical check; nothing of it may be sent.
+pub fn request_to_send(head: &RequestHead) -> Result<http::Request<()>, &'static str> {
+    check::request(head).map_err(|violation| violation.details)?;
+    let mut parts = uri::Parts::default();
+    let is_connect = head.method == Method::CONNECT && head.upgrade.is_none();
+    let has_authority = !head.authority.is_empty();
+    if has_authority {
+        let authority = Authority::from_maybe_shared(head.authority.as_bytes().clone());
+        parts.authority = Some(authority.map_err(|_| details::INVALID_HEADER)?);
+    }
+    if !is_connect {
+        let path = PathAndQuery::from_maybe_shared(head.path.as_bytes().clone());
+        parts.path_and_query = Some(path.map_err(|_| details::INVALID_PATH)?);
+        // `Uri` has no scheme without authority; `h2` then sends http.
+        if has_authority {
+            parts.scheme = Some(scheme(&head.scheme)?);
+        }
+    }
+    let mut request = http::Request::new(());
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| details::MESSAGING)?;
+    *request.version_mut() = if has_authority { Version::HTTP_2 } else { Version::HTTP_11 };
+    *request.headers_mut() = head.headers.clone();
+    *request.method_mut() = match &head.upgrade {
+        Some(token) => {
+            request.extensions_mut().insert(h2::ext::Protocol::from(token.as_str()));
+            Method::CONNECT
+        }
+        None => head.method.clone(),
+    };
+    Ok(request)
+}
+
+fn scheme(scheme: &Scheme) -> Result<uri::Scheme, &'static str> {
+    match scheme {
+        Scheme::Http => Ok(uri::Scheme::HTTP),
+        Scheme::Https => Ok(uri::Scheme::HTTPS),
+        Scheme::Other(other) => uri::Scheme::try_from(other.as_str()).map_err(|_| details::INVALID_HEADER),
+    }
+}
+
+/// Makes the canonical head of an answer. `upgrade` is what the request asked to upgrade to: success means that the peer
+/// agreed, which the canonical form, like HTTP/1, calls 101.
+///
+/// # Errors
+/// The answer breaks the canonical check.
+pub fn response(
+    parts: response::Parts,
+    upgrade: Option<&ByteStr>,
+    max_headers_count: u32,
+) -> Result<ResponseHead, &'static str> {
+    let response::Parts { mut status, mut headers, .. } = parts;
+    if headers.len() + 1 > max_headers_count as usize {
+        return Err(details::TOO_MANY_HEADERS);
+    }
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(details::MESSAGING);
+    }
+    check::content_length(&headers).map_err(|_| details::MESSAGING)?;
+    trim(&mut headers);
+    strip_hop_by_hop(&mut headers);
+    let upgrade = upgrade.filter(|_| status.is_success()).cloned();
+    if upgrade.is_some() {
+        status = StatusCode::SWITCHING_PROTOCOLS;
+        headers.remove(CONTENT_LENGTH);
+    }
+    let wire_size = decoded_size(&headers);
+    Ok(ResponseHead { status, headers, protocol: Protocol::Http2, upgrade, case: None, wire_size })
+}
+
+/// Blanks around a value are harmless, and some servers send them.
+fn trim(headers: &mut HeaderMap) {
+    for value in headers.values_mut().filter(|value| !is_clean(value, false)) {
+        if let Ok(trimmed) = HeaderValue::from_bytes(value.as_bytes().trim_ascii()) {
+            *value = trimmed;
+        }
+    }
+}
