@@ -12,6 +12,7 @@ use prost_types::Any;
 use crate::config::{BuildCx, Path, Reject};
 use crate::listener::filters::{self, ListenerFilter};
 use crate::network::{BuiltFilter, ListenerCx};
+use crate::transport_socket::Downstream;
 
 /// How much of an extension's API works; `note` says what does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,7 @@ pub struct Extension<B: 'static> {
 }
 
 pub type BuildListenerFilter = fn(&Any, &Path<'_>, &BuildCx) -> Result<Arc<dyn ListenerFilter>, Reject>;
+pub type BuildDownstreamTransportSocket = fn(&Any, &Path<'_>, &ListenerCx<'_>) -> Result<Downstream, Reject>;
 pub type BuildNetworkFilter = fn(&Any, &Path<'_>, &ListenerCx<'_>) -> Result<BuiltFilter, Reject>;
 
 pub static LISTENER_FILTERS: &[Extension<BuildListenerFilter>] = &[
@@ -76,6 +78,14 @@ pub static LISTENER_FILTERS: &[Extension<BuildListenerFilter>] = &[
 ];
 
 pub static NETWORK_FILTERS: &[Extension<BuildNetworkFilter>] = &[];
+
+pub static DOWNSTREAM_TRANSPORT_SOCKETS: &[Extension<BuildDownstreamTransportSocket>] = &[Extension {
+    type_url: "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
+    name: "envoy.transport_sockets.raw_buffer",
+    build: |_, _, _| Ok(Downstream::Raw),
+    level: Level::Full,
+    note: "",
+}];
 
 /// The entry for `typed_config`, and the configuration without a `TypedStruct` around it.
 ///
