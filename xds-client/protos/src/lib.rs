@@ -20,6 +20,7 @@ pub mod text;
 mod time;
 pub mod typed_struct;
 pub mod validate;
+pub mod walk;
 mod wire;
 
 #[allow(clippy::all, missing_docs)]
@@ -29,3 +30,6 @@ mod api {
 
 pub use api::*;
 pub use prost::Message;
+
+#[cfg(test)]
+mod tests;

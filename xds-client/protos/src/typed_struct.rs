@@ -189,7 +189,7 @@ mod tests {
             assert_eq!((&*cluster.name, cluster.lb_policy), ("x", 5));
             assert_eq!(cluster.per_connection_buffer_limit_bytes, Some(32768));
             assert_eq!(cluster.connect_timeout.unwrap().nanos, 500_000_000);
-            let percent = &cluster.circuit_breakers.unwrap().thresholds[0].retry_budget.clone().unwrap().budget_percent;
+            let percent = &cluster.circuit_breakers.unwrap().thresholds[0].retry_budget.unwrap().budget_percent;
             assert_eq!(percent.as_ref().unwrap().value, 12.5);
         }
     }

@@ -93,8 +93,14 @@ fn boolean(node: Node<'_>) -> Result<bool, Mistake> {
 fn string(node: Node<'_>) -> Result<&str, Mistake> {
     match node.value() {
         Value::String(text) => Ok(text),
-        Value::Number(_) | Value::Bool(_) => {
-            Err(Mistake { expected: "a string".into(), hint: Some("put it in quotes".into()) })
+        Value::Number(_) => Err(Mistake { expected: "a string".into(), hint: Some("put it in quotes".into()) }),
+        Value::Bool(_) => {
+            let written = node.word();
+            let hint = match written {
+                "true" | "false" | "" => "put it in quotes".into(),
+                _ => format!("put it in quotes: a plain {written} is a boolean in YAML"),
+            };
+            Err(Mistake { expected: "a string".into(), hint: Some(hint) })
         }
         _ => Err("a string".into()),
     }

@@ -181,6 +181,11 @@ fn durations_and_their_mistakes() {
 fn strings_are_not_numbers() {
     let got = cluster_problem("name: 15");
     assert_eq!(got, "1:7: name: expected a string, got the number 15; put it in quotes");
+    assert_eq!(
+        cluster_problem("name: n"),
+        "1:7: name: expected a string, got false; put it in quotes: a plain n is a boolean in YAML"
+    );
+    assert_eq!(cluster_problem("name: true"), "1:7: name: expected a string, got true; put it in quotes");
     assert_eq!(cluster("name: 2.5").name, "2.5");
     assert_eq!(cluster("name: '15'").name, "15");
 }

@@ -270,6 +270,8 @@ mod any_input {
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn never_panics(text in "\\PC*") {
             for format in [Format::Json, Format::Yaml, Format::Auto] {

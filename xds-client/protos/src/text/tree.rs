@@ -235,6 +235,12 @@ impl<'t> Node<'t> {
         self.offset().map(|at| position(self.tree.text, at))
     }
 
+    /// The letters that stand where the node begins.
+    pub(crate) fn word(self) -> &'t str {
+        let rest = self.offset().and_then(|at| self.tree.text.get(at..)).unwrap_or_default();
+        rest.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default()
+    }
+
     fn next(self) -> Node<'t> {
         Node { tree: self.tree, index: self.index + self.slot().span() }
     }
