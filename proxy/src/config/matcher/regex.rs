@@ -109,7 +109,7 @@ impl RegexSubstitution {
 fn parse_rewrite(substitution: &str, groups: usize) -> Result<Vec<Rewrite>, &'static str> {
     let mut parts: Vec<Rewrite> = Vec::new();
     let mut bytes = substitution.bytes();
-    let mut text = |parts: &mut Vec<Rewrite>, byte| match parts.last_mut() {
+    let text = |parts: &mut Vec<Rewrite>, byte| match parts.last_mut() {
         Some(Rewrite::Text(text)) => text.push(byte),
         _ => parts.push(Rewrite::Text(vec![byte])),
     };
