@@ -11,20 +11,27 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::HeaderMap;
 use parking_lot::RwLock;
-use xds_protos::envoy::config::core::v3::Metadata;
 
 pub use crate::route::RoutingPriority as Priority;
 
-use crate::endpoint::Host;
+use crate::config::metadata::LazyMetadata;
+use crate::endpoint::{Host, HostSet};
+use crate::lb::{Policy, PriorityConfig, PrioritySet};
 use crate::pool::connect::UpstreamSockets;
 use crate::stats::names::ClusterStats;
-use crate::stats::{StatBlock, Stats};
+use crate::stats::{Gauge, StatBlock, Stats};
 use crate::transport_socket::Upstream;
 
 mod breaker;
+mod members;
+mod original_dst;
 mod protocol_options;
+#[cfg(test)]
+mod tests;
 
 pub use breaker::{Breaker, CircuitBreakers, Permit, Resource, RetryBudget, Thresholds};
+use members::Members;
+pub use original_dst::OriginalDst;
 pub use protocol_options::{AutoSni, HttpProtocolOptions, UpstreamProtocol, WantedProtocol};
 
 /// The place of a cluster by name. Empty: routes to it answer with `cluster_not_found_response_code`.
@@ -79,12 +86,20 @@ pub struct Cluster {
     pub per_connection_buffer_limit_bytes: u32,
     pub http: Arc<HttpProtocolOptions>,
     pub sockets: Arc<UpstreamSockets>,
-    pub metadata: Option<Arc<Metadata>>,
+    pub metadata: Option<Arc<LazyMetadata>>,
     /// `transport_socket`.
     pub transport: Upstream,
     /// `transport_socket_matches`, to which [`Host::transport_socket_match`] points.
     pub transport_matches: Box<[Upstream]>,
     breakers: Arc<CircuitBreakers>,
+    hosts: Hosts,
+}
+
+/// Where hosts come from, and how one is picked.
+enum Hosts {
+    /// Static or resolved: a list that is published, and a policy.
+    Listed(Members, Policy),
+    OriginalDst(OriginalDst),
 }
 
 /// Why a cluster gives no host.
@@ -114,6 +129,7 @@ impl Cluster {
             metadata: None,
             transport: Upstream::Raw,
             transport_matches: Box::default(),
+            hosts: Hosts::Listed(Members::new(PriorityConfig::default(), 0), Policy::RoundRobin),
         }
     }
 
@@ -121,8 +137,58 @@ impl Cluster {
     ///
     /// # Errors
     /// When there is none: to be answered with 503 and the flag `UH`.
-    pub fn choose_host(&self, _context: &LbContext<'_>) -> Result<Arc<Host>, NoHost> {
-        Err(NoHost::NoHealthyUpstream)
+    pub fn choose_host(&self, context: &LbContext<'_>) -> Result<Arc<Host>, NoHost> {
+        let pick = || match &self.hosts {
+            Hosts::Listed(members, policy) => members.pick(policy, &self.stats),
+            Hosts::OriginalDst(original_dst) => original_dst.choose(&self.name, context, &self.stats),
+        };
+        let mut host = pick().ok_or(NoHost::NoHealthyUpstream)?;
+        for _ in 0..context.retry_attempts {
+            if !context.tried.contains(&host) {
+                break;
+            }
+            host = pick().ok_or(NoHost::NoHealthyUpstream)?;
+        }
+        Ok(host)
+    }
+
+    /// Replaces the hosts of all priorities, the first being priority 0, and returns those that are no longer there. Hosts
+    /// that stay are to be the same objects. For the control thread; without effect on ORIGINAL_DST.
+    pub fn publish(&self, priorities: Vec<Vec<Arc<Host>>>) -> Vec<Arc<Host>> {
+        let Hosts::Listed(members, _) = &self.hosts else { return Vec::new() };
+        let change = members.publish(priorities);
+        let members = members.load();
+        let show = |gauge: Gauge<ClusterStats>, of: fn(&HostSet) -> usize| {
+            let sum = members.sets.iter().map(|set| of(set) as u64).sum();
+            // A gauge that was never written costs no memory, and most clusters have no degraded hosts.
+            if self.stats.read_gauge(gauge) != sum {
+                self.stats.set(gauge, sum);
+            }
+        };
+        if change.priorities > 0 {
+            self.stats.add(ClusterStats::MEMBERSHIP_CHANGE, change.priorities);
+        }
+        show(ClusterStats::MEMBERSHIP_TOTAL, |set| set.hosts.len());
+        show(ClusterStats::MEMBERSHIP_HEALTHY, |set| set.healthy.len());
+        show(ClusterStats::MEMBERSHIP_DEGRADED, |set| set.degraded.len());
+        show(ClusterStats::MEMBERSHIP_EXCLUDED, |set| set.excluded);
+        change.removed
+    }
+
+    /// All hosts, priority by priority.
+    pub fn for_each_host(&self, mut visit: impl FnMut(&Arc<Host>)) {
+        match &self.hosts {
+            Hosts::Listed(members, _) => members.load().sets.iter().flat_map(|set| &*set.hosts).for_each(visit),
+            Hosts::OriginalDst(original_dst) => original_dst.hosts().iter().for_each(&mut visit),
+        }
+    }
+
+    /// The hosts as they are now; none for ORIGINAL_DST.
+    pub fn members(&self) -> Option<Arc<PrioritySet>> {
+        match &self.hosts {
+            Hosts::Listed(members, _) => Some(Arc::clone(&members.load())),
+            Hosts::OriginalDst(_) => None,
+        }
     }
 
     /// The transport socket for a host of this cluster.

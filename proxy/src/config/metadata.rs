@@ -1,8 +1,35 @@
 //! `envoy.config.core.v3.Metadata`: structs under the names of those who read them.
 
+use std::sync::OnceLock;
+
+use prost::Message;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use xds_protos::envoy::config::core::v3::Metadata;
+
+/// Metadata that is kept as bytes until somebody asks: in a mesh nearly every cluster and host has some, a kilobyte each
+/// once decoded, and of most of them nobody ever asks.
+#[derive(Default)]
+pub struct LazyMetadata {
+    bytes: Box<[u8]>,
+    decoded: OnceLock<Box<Metadata>>,
+}
+
+impl LazyMetadata {
+    pub fn new(metadata: &Metadata) -> Self {
+        LazyMetadata { bytes: metadata.encode_to_vec().into(), decoded: OnceLock::new() }
+    }
+
+    pub fn get(&self) -> &Metadata {
+        // The bytes were encoded above, so decoding cannot fail.
+        self.decoded.get_or_init(|| Box::new(Metadata::decode(&*self.bytes).unwrap_or_default()))
+    }
+
+    /// The protobuf encoding.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// The value at `path` in the struct called `filter`.
 pub fn lookup<'m, S: AsRef<str>>(metadata: &'m Metadata, filter: &str, path: &[S]) -> Option<&'m Value> {

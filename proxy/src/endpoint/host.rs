@@ -2,9 +2,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use xds_protos::envoy::config::core::v3::Metadata;
-
 use super::{Health, HealthFlags};
+use crate::config::metadata::LazyMetadata;
 use crate::net::Address;
 
 /// `envoy.config.core.v3.Locality`.
@@ -31,7 +30,7 @@ pub struct Host {
     health: AtomicU32,
     /// Which of the cluster's `transport_socket_matches` this host uses; `None`: the cluster's `transport_socket`.
     pub transport_socket_match: Option<u16>,
-    pub metadata: Option<Arc<Metadata>>,
+    pub metadata: Option<Arc<LazyMetadata>>,
     pub stats: HostStats,
 }
 

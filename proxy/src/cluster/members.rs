@@ -1,0 +1,92 @@
+//! The hosts of a cluster as balancers see them, and whose turn it is on each worker.
+
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
+
+use crate::endpoint::{Host, HostList, HostSet};
+use crate::lb::{Policy, PriorityConfig, PriorityLoads, PrioritySet, State};
+use crate::stats::{StatBlock, current_shard, names::ClusterStats};
+
+/// Published as a whole by the control thread; workers read a snapshot.
+pub(super) struct Members {
+    config: PriorityConfig,
+    current: ArcSwap<PrioritySet>,
+    /// One per worker and one for all other threads; made at the first pick, because most clusters are never used.
+    turns: OnceLock<Box<[Turn]>>,
+    workers: usize,
+}
+
+/// A worker locks nobody's but its own, so the lock is free. On a line of its own, so that workers do not slow each other.
+#[repr(align(64))]
+#[derive(Default)]
+struct Turn(Mutex<State>);
+
+/// What a publication changed.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    pub removed: Vec<Arc<Host>>,
+    /// Priorities in which hosts came or went.
+    pub priorities: u64,
+}
+
+impl Members {
+    pub fn new(config: PriorityConfig, workers: usize) -> Self {
+        Members {
+            current: ArcSwap::from_pointee(snapshot(0, Vec::new(), &config)),
+            config,
+            turns: OnceLock::new(),
+            workers,
+        }
+    }
+
+    pub fn load(&self) -> Guard<Arc<PrioritySet>> {
+        self.current.load()
+    }
+
+    /// Replaces the hosts of all priorities. One caller at a time.
+    pub fn publish(&self, priorities: Vec<Vec<Arc<Host>>>) -> Change {
+        let old = self.current.load_full();
+        let new = snapshot(old.generation + 1, priorities, &self.config);
+        let none = HostSet::new(HostList::new(Vec::new()));
+        let mut change = Change::default();
+        for priority in 0..old.sets.len().max(new.sets.len()) {
+            let (old, new) = (old.sets.get(priority).unwrap_or(&none), new.sets.get(priority).unwrap_or(&none));
+            let gone = difference(&old.hosts, &new.hosts);
+            if !gone.is_empty() || !difference(&new.hosts, &old.hosts).is_empty() {
+                change.priorities += 1;
+            }
+            change.removed.extend(gone);
+        }
+        // A host that moved to another priority is not removed.
+        change.removed.retain(|host| !new.sets.iter().any(|set| set.hosts.contains(host)));
+        self.current.store(Arc::new(new));
+        change
+    }
+
+    pub fn pick(&self, policy: &Policy, stats: &StatBlock<ClusterStats>) -> Option<Arc<Host>> {
+        let members = self.current.load();
+        let turns = self.turns.get_or_init(|| (0..=self.workers).map(|_| Turn::default()).collect());
+        let turn = turns.get(current_shard()).or(turns.first())?;
+        let pick = policy.pick(&members, &mut turn.0.lock(), &mut || fastrand::u64(..))?;
+        if pick.panic {
+            stats.inc(ClusterStats::LB_HEALTHY_PANIC);
+        }
+        Some(pick.host.clone())
+    }
+}
+
+fn snapshot(generation: u64, priorities: Vec<Vec<Arc<Host>>>, config: &PriorityConfig) -> PrioritySet {
+    let sets: Box<[HostSet]> = priorities.into_iter().map(|hosts| HostSet::new(HostList::new(hosts))).collect();
+    PrioritySet { generation, loads: PriorityLoads::new(&sets, config), sets }
+}
+
+/// Hosts of `a` that are not in `b`.
+fn difference(a: &[Arc<Host>], b: &[Arc<Host>]) -> Vec<Arc<Host>> {
+    if b.is_empty() {
+        return a.to_vec();
+    }
+    let known: std::collections::HashSet<u64, foldhash::fast::RandomState> = b.iter().map(|host| host.id).collect();
+    a.iter().filter(|host| !known.contains(&host.id)).cloned().collect()
+}
