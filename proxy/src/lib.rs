@@ -10,6 +10,7 @@
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::todo)
 )]
 
+pub mod access_log;
 pub mod bootstrap;
 pub mod cluster;
 pub mod config;

@@ -12,6 +12,7 @@ mod exchange;
 pub mod http1;
 pub mod http2;
 mod message;
+pub mod path;
 
 pub use body::{Body, BodyError, BodySource, Frame};
 pub use byte_str::ByteStr;
