@@ -6,11 +6,33 @@
 //!
 //! ```text
 //! YAML, JSON --text::parse--> tree with positions --encode::to_wire--> wire bytes --prost--> typed messages
+//! wire bytes --merge--> with an overlay    --validate--> problems    --walk--> set fields    --print--> JSON
+//! ```
+//!
+//! A configuration is loaded so:
+//!
+//! ```
+//! use xds_protos::{encode, text, validate};
+//! use xds_protos::Message as _;
+//! use xds_protos::envoy::config::bootstrap::v3::Bootstrap;
+//!
+//! let name = "envoy.config.bootstrap.v3.Bootstrap";
+//! let yaml = "static_resources: {clusters: [{name: store, connect_timeout: 0s}]}";
+//! let tree = text::parse(yaml, text::Format::Auto)?;
+//! let (wire, _warnings) = encode::to_wire(tree.root(), name, &encode::Options::default()).map_err(|mut p| p.remove(0))?;
+//! let bootstrap = Bootstrap::decode(&*wire)?;
+//! assert_eq!(bootstrap.static_resources.unwrap_or_default().clusters[0].name, "store");
+//!
+//! let problem = validate::validate(name, &wire).unwrap_err().remove(0).in_tree(&tree);
+//! let message = problem.in_file("envoy.yaml").to_string();
+//! assert!(message.starts_with("envoy.yaml:1:61: static_resources.clusters[0].connect_timeout: expected more than 0s, got 0s\n"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 #![forbid(unsafe_code)]
 
 pub mod encode;
+pub mod merge;
 pub mod path;
 pub mod print;
 pub mod problem;

@@ -303,6 +303,14 @@ pub(crate) fn counted(count: u64, unit: &str) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
+/// The key of a map.
+pub(crate) fn key(value: Scalar<'_>) -> String {
+    match value {
+        Scalar::Text(text) => text.to_owned(),
+        other => shown(Kind::String, other),
+    }
+}
+
 /// The value in the words of a message.
 pub(crate) fn shown(kind: Kind, value: Scalar<'_>) -> String {
     match (kind, value) {

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::schema::{Field, Kind, Message, Oneof};
 
-/// Messages within each other that are read; through Anys too.
+/// Messages within each other, as in protobuf's own decoders; here through Anys too.
 pub(crate) const MAX_DEPTH: usize = 100;
 
 /// The bytes are no message of the expected type.
@@ -167,6 +167,64 @@ impl<'a> Entry<'a> {
             Raw::Bytes(bytes) => bytes,
             _ => &[],
         }
+    }
+}
+
+impl Entry<'_> {
+    /// Appends the value without a tag.
+    pub(crate) fn write_payload(&self, out: &mut Vec<u8>) {
+        match self.raw {
+            Raw::Varint(value) => prost::encoding::encode_varint(value, out),
+            Raw::Fixed64(value) => out.extend_from_slice(&value.to_le_bytes()),
+            Raw::Fixed32(value) => out.extend_from_slice(&value.to_le_bytes()),
+            Raw::Bytes(bytes) => {
+                prost::encoding::encode_varint(bytes.len() as u64, out);
+                out.extend_from_slice(bytes);
+            }
+        }
+    }
+
+    /// Appends the value with its tag.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let wire_type = match self.raw {
+            Raw::Varint(_) => 0,
+            Raw::Fixed64(_) => 1,
+            Raw::Bytes(_) => 2,
+            Raw::Fixed32(_) => 5,
+        };
+        write_tag(self.field.number(), wire_type, out);
+        self.write_payload(out);
+    }
+}
+
+pub(crate) fn write_tag(number: u32, wire_type: u8, out: &mut Vec<u8>) {
+    prost::encoding::encode_varint(u64::from(number) << 3 | u64::from(wire_type), out);
+}
+
+/// Appends a length-delimited field whose contents `write` appends.
+pub(crate) fn write_nested<E>(
+    number: u32,
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    write_tag(number, 2, out);
+    let start = out.len();
+    out.push(0);
+    write(out)?;
+    close_nested(start, out);
+    Ok(())
+}
+
+/// Puts the length of what follows the byte at `start` in its place. One byte is right for most messages; longer ones are
+/// moved up.
+pub(crate) fn close_nested(start: usize, out: &mut Vec<u8>) {
+    let end = out.len();
+    let len = end.saturating_sub(start + 1);
+    let extra = prost::encoding::encoded_len_varint(len as u64) - 1;
+    out.resize(end + extra, 0);
+    out.copy_within(start + 1..end, start + 1 + extra);
+    if let Some(mut place) = out.get_mut(start..start + 1 + extra) {
+        prost::encoding::encode_varint(len as u64, &mut place);
     }
 }
 

@@ -17,12 +17,11 @@ use crate::path::Path;
 use crate::problem::{Problem, did_you_mean};
 use crate::schema::{Field, Kind, Message, WellKnown};
 use crate::text::{Node, Object, Shortened, Value};
+use crate::wire;
 use scalar::Scalar;
 
 /// More problems than this are not collected.
 pub const MAX_PROBLEMS: usize = 20;
-/// Messages within each other, as in protobuf's own decoders.
-pub(crate) const MAX_DEPTH: usize = 100;
 
 /// What to let pass.
 #[derive(Clone, Copy, Default, Debug)]
@@ -254,13 +253,18 @@ impl Encoder {
     }
 
     fn tag(&mut self, number: u32, wire_type: u8) {
-        prost::encoding::encode_varint(u64::from(number) << 3 | u64::from(wire_type), &mut self.out);
+        wire::write_tag(number, wire_type, &mut self.out);
     }
 
     /// A length-delimited field whose contents `write` appends.
     fn nested(&mut self, number: u32, node: Node<'_>, at: &Path<'_>, write: impl FnOnce(&mut Self)) {
-        if self.depth >= MAX_DEPTH {
-            return self.problem(node, at, format!("at most {MAX_DEPTH} messages within each other"), "one more");
+        if self.depth >= wire::MAX_DEPTH {
+            return self.problem(
+                node,
+                at,
+                format!("at most {} messages within each other", wire::MAX_DEPTH),
+                "one more",
+            );
         }
         self.tag(number, 2);
         let start = self.out.len();
@@ -268,15 +272,7 @@ impl Encoder {
         self.depth += 1;
         write(self);
         self.depth -= 1;
-        let len = self.out.len() - start - 1;
-        // Most messages are short, so that one byte was right; others are moved up.
-        let extra = prost::encoding::encoded_len_varint(len as u64) - 1;
-        let end = self.out.len();
-        self.out.resize(end + extra, 0);
-        self.out.copy_within(start + 1..end, start + 1 + extra);
-        if let Some(mut place) = self.out.get_mut(start..start + 1 + extra) {
-            prost::encoding::encode_varint(len as u64, &mut place);
-        }
+        wire::close_nested(start, &mut self.out);
     }
 
     fn scalar<'t>(&mut self, kind: Kind, node: Node<'t>, at: &Path<'_>) -> Option<Scalar<'t>> {

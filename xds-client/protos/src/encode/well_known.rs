@@ -167,7 +167,7 @@ impl Encoder {
     fn unknown_type(&mut self, node: Node<'_>, type_node: Node<'_>, object: Object<'_>, url: &str, at: &Path<'_>) {
         if !self.options.keep_unknown_any {
             let expected = "a known message type in \"@type\"";
-            return self.problem(type_node, at, expected, format!("\"{}\"", Shortened(url)));
+            return self.problem(type_node, at, expected, format!("\"{url}\""));
         }
         self.text(1, "type.googleapis.com/xds.type.v3.TypedStruct");
         self.nested(2, node, at, |this| {
