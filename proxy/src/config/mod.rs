@@ -10,6 +10,8 @@ pub mod data_source;
 pub mod matcher;
 pub mod metadata;
 pub mod percent;
+#[cfg(test)]
+pub mod testing;
 pub mod values;
 
 pub use build_cx::BuildCx;

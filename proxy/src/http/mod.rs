@@ -9,6 +9,7 @@ mod body;
 mod byte_str;
 pub mod check;
 mod exchange;
+mod field_name;
 pub mod http1;
 pub mod http2;
 mod message;
@@ -17,6 +18,7 @@ pub mod path;
 pub use body::{Body, BodyError, BodySource, Frame};
 pub use byte_str::ByteStr;
 pub use exchange::ExchangeError;
+pub use field_name::FieldName;
 pub use message::{
     BadRequest, CodecService, HeaderCase, Protocol, Reply, Request, RequestHead, ResetReason, ResponseHead, Scheme,
     StreamCtl,

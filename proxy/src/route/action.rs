@@ -6,11 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
 
+use super::hash_policy::HashPolicy;
 use super::per_filter::PerFilterConfigs;
 use super::redirect::RedirectAction;
+use super::retry::RetryPolicy;
 use super::rewrite::{HostRewrite, PathRewrite};
+use super::table::HeaderOps;
 use crate::cluster::ClusterSlot;
-use crate::formatter::HeaderMutations;
 use crate::http::ByteStr;
 
 pub enum Action {
@@ -31,6 +33,8 @@ pub struct RouteAction {
     pub timeouts: Timeouts,
     pub priority: RoutingPriority,
     pub upgrade_configs: Box<[UpgradeConfig]>,
+    pub retry_policy: Option<Arc<RetryPolicy>>,
+    pub hash_policy: Box<[HashPolicy]>,
 }
 
 /// Where a route sends its requests.
@@ -58,8 +62,7 @@ pub struct WeightedClusters {
 pub struct WeightedCluster {
     pub target: ClusterTarget,
     pub weight: u32,
-    pub request_headers: HeaderMutations,
-    pub response_headers: HeaderMutations,
+    pub(super) headers: HeaderOps,
     pub host_rewrite_literal: Option<ByteStr>,
     pub per_filter: PerFilterConfigs,
 }

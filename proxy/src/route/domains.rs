@@ -120,10 +120,6 @@ impl Domains {
         if self.table.is_empty() {
             return self.any.map(|v| (v, DomainMatch::Any));
         }
-        // As in Envoy a request without a host finds nothing here, not even `*`.
-        if host.is_empty() {
-            return None;
-        }
         let mut lower = SmallVec::<[u8; 256]>::new();
         let host = if host.bytes().any(|b| b.is_ascii_uppercase()) {
             lower.extend(host.bytes().map(|b| b.to_ascii_lowercase()));
@@ -199,13 +195,13 @@ mod tests {
         ] {
             assert_eq!(index.find(host), Some((want, how)), "{host}");
         }
-        assert_eq!(index.find(""), None);
+        assert_eq!(index.find(""), Some((5, DomainMatch::Any)));
     }
 
     #[test]
-    fn only_the_default_needs_no_host() {
-        assert_eq!(index(&["*"]).find(""), Some((0, DomainMatch::Any)));
-        assert_eq!(index(&["a.test"]).find("b.test"), None);
+    fn without_a_default_a_host_may_find_nothing() {
+        assert_eq!(index(&["*"]).find("x"), Some((0, DomainMatch::Any)));
+        assert_eq!(index(&["a.test", "*.test"]).find("test"), None);
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! What a matched route does to the heads of a request and its response.
 
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode};
+
 use super::action::Action;
 use super::redirect::{self, RedirectAction};
-use super::rewrite::{HostRewrite, PathRewrite, update_authority};
+use super::rewrite::update_authority;
 use super::table::{HeaderOps, RouteMatch, forwarded_proto};
 use crate::formatter::HeaderMutations;
 use crate::http::{ByteStr, RequestHead, ResponseHead};
@@ -15,7 +18,7 @@ impl RouteMatch {
     pub fn finalize_request_headers(&self, head: &mut RequestHead, info: &StreamInfo, keep_originals: bool) {
         let weighted = self.weighted_cluster();
         if let Some(cluster) = weighted {
-            cluster.request_headers.apply_to_request(head, info);
+            cluster.headers.request().into_iter().for_each(|mutations| mutations.apply_to_request(head, info));
             if let Some(host) = &cluster.host_rewrite_literal {
                 head.authority = host.clone();
             }
@@ -34,21 +37,36 @@ impl RouteMatch {
     /// Header mutations of all levels on the final response, also when it is the route's own (redirect, direct response).
     pub fn finalize_response_headers(&self, head: &mut ResponseHead, request: &RequestHead, info: &StreamInfo) {
         if let Some(cluster) = self.weighted_cluster() {
-            cluster.response_headers.apply_to_response(head, request, info);
+            cluster
+                .headers
+                .response()
+                .into_iter()
+                .for_each(|mutations| mutations.apply_to_response(head, request, info));
         }
         for mutations in self.by_specificity(HeaderOps::response) {
             mutations.apply_to_response(head, request, info);
         }
     }
 
-    /// The `location` of a redirect; `None` for other actions. Rewrites the request's path first, as access logs show it.
-    pub fn redirect_location(&self, head: &mut RequestHead, keep_originals: bool) -> Option<String> {
-        let Action::Redirect(redirect) = self.action() else { return None };
-        if self.is_tls_redirect() {
-            return Some(redirect::tls_location(head));
-        }
+    /// The route's own answer, if its action is to redirect or to respond directly. Rewrites the request's path first, as
+    /// access logs show it. The header mutations of [`finalize_response_headers`](Self::finalize_response_headers) are
+    /// still to be applied.
+    pub fn own_reply(&self, head: &mut RequestHead, keep_originals: bool) -> Option<OwnReply> {
+        let (status, body, redirect) = match self.action() {
+            Action::Redirect(redirect) => (redirect.response_code, Bytes::new(), &**redirect),
+            Action::DirectResponse(response) => (response.status, response.body.clone(), &RedirectAction::NOWHERE),
+            Action::Route(_) | Action::NonForwarding => return None,
+        };
         self.rewrite_path(head, keep_originals);
-        Some(redirect.location(head, forwarded_proto(head)))
+        let has_location = status == StatusCode::CREATED || status.is_redirection();
+        let location = (has_location && !head.path.is_empty()).then(|| {
+            if self.is_tls_redirect() {
+                redirect::tls_location(head)
+            } else {
+                redirect.location(head, forwarded_proto(head))
+            }
+        });
+        Some(OwnReply { status, location, body })
     }
 
     /// The mutations of table, virtual host and route, the ones that win last.
@@ -74,38 +92,22 @@ impl RouteMatch {
             Action::Route(action) => {
                 action.path_rewrite.as_ref().and_then(|rewrite| rewrite.apply(&head.path, matched))
             }
-            Action::Redirect(redirect) => RedirectAction::rewrite(redirect, &head.path, matched),
+            Action::Redirect(redirect) => redirect.rewrite(&head.path, matched),
             Action::DirectResponse(_) | Action::NonForwarding => None,
         };
         let Some(new) = new else { return };
         let old = std::mem::replace(&mut head.path, ByteStr::from(new));
-        if keep_original && let Ok(old) = http::HeaderValue::from_maybe_shared(old.into_bytes()) {
-            head.headers.insert(http::HeaderName::from_static("x-envoy-original-path"), old);
+        if keep_original && let Ok(old) = HeaderValue::from_maybe_shared(old.into_bytes()) {
+            head.headers.insert(HeaderName::from_static("x-envoy-original-path"), old);
         }
     }
 }
 
-impl PathRewrite {
-    /// The new path with its query, or `None` when it stays.
-    fn apply(&self, path: &str, matched: usize) -> Option<String> {
-        match self {
-            PathRewrite::Prefix(prefix) => {
-                Some([prefix, path.get(matched.min(path.len())..).unwrap_or_default()].concat())
-            }
-        }
-    }
-}
-
-impl HostRewrite {
-    /// The new authority, unless it stays or is not known before a host is picked.
-    fn host(&self, head: &RequestHead) -> Option<ByteStr> {
-        match self {
-            HostRewrite::Literal(host) => Some(host.clone()),
-            HostRewrite::Auto => None,
-            HostRewrite::Header(name) => {
-                let value = head.headers.get(name).filter(|value| !value.is_empty())?;
-                ByteStr::from_utf8(bytes::Bytes::copy_from_slice(value.as_bytes())).ok()
-            }
-        }
-    }
+/// What a redirect or a direct response answers with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnReply {
+    pub status: StatusCode,
+    /// For 201 and redirections, also those of a `direct_response`, which point to where the request went.
+    pub location: Option<String>,
+    pub body: Bytes,
 }

@@ -8,22 +8,40 @@
 //! explains the choice ([`Recorder`]).
 
 mod action;
+mod build;
 mod domains;
+mod explain;
 mod finalize;
+mod hash_policy;
+mod header_matcher;
 mod matcher;
 mod per_filter;
+mod query;
 mod redirect;
+mod retry;
 mod rewrite;
 mod table;
+#[cfg(test)]
+mod tests;
+pub mod unsupported;
+mod uri_template;
+mod virtual_cluster;
 
 pub use action::{
     Action, ClusterSpecifier, ClusterTarget, ConnectConfig, DirectResponse, MaxStreamDuration, RouteAction,
     RoutingPriority, Timeouts, UpgradeConfig, WeightedCluster, WeightedClusters,
 };
+pub use build::BuildFilterConfig;
 pub use domains::{DomainMatch, Domains, Duplicate};
-pub use matcher::Mismatch;
+pub use explain::Explanation;
+pub use finalize::OwnReply;
+pub use hash_policy::{HashCookie, HashPolicy, HashSource};
+pub use header_matcher::HeaderMatcher;
+pub use matcher::{Mismatch, is_grpc};
 pub use per_filter::{FilterConfig, PerFilterConfig, PerFilterConfigs};
+pub use query::{cookie, query_parameter};
 pub use redirect::{PathRedirect, RedirectAction};
+pub use retry::{RateLimitedBackOff, ResetHeaderFormat, RetryHostPredicate, RetryOn, RetryPolicy};
 pub use rewrite::{HostRewrite, PathRewrite, path_only, update_authority};
-pub(crate) use table::port_start;
-pub use table::{Recorder, RouteEntry, RouteMatch, RouteTable, TlsRequirement, VirtualHost};
+pub use table::{Decorator, Recorder, RouteEntry, RouteMatch, RouteTable, TlsRequirement, VirtualHost};
+pub use virtual_cluster::{VirtualCluster, VirtualClusters};

@@ -2,14 +2,15 @@
 
 use http::StatusCode;
 
-use super::rewrite::path_only;
+use super::rewrite::{path_only, replace_all, replace_start};
+use crate::config::matcher::RegexSubstitution;
 use crate::http::RequestHead;
 
 pub struct RedirectAction {
     pub response_code: StatusCode,
     pub scheme: Option<Box<str>>,
     pub host: Option<Box<str>>,
-    pub port: Option<u16>,
+    pub port: Option<u32>,
     pub path: PathRedirect,
     pub strip_query: bool,
 }
@@ -20,9 +21,25 @@ pub enum PathRedirect {
     Path(Box<str>),
     /// `prefix_rewrite`: what the route matched becomes this.
     Prefix(Box<str>),
+    /// `regex_rewrite`, on the whole path.
+    Regex(Box<RegexSubstitution>),
 }
 
 impl RedirectAction {
+    /// Changes nothing: what the `location` of a direct response with a redirecting status is made by.
+    pub(super) const NOWHERE: RedirectAction = RedirectAction {
+        response_code: StatusCode::FOUND,
+        scheme: None,
+        host: None,
+        port: None,
+        path: PathRedirect::Keep,
+        strip_query: false,
+    };
+
+    /// `require_tls`. Where it leads is made by [`tls_location`].
+    pub(super) const TO_TLS: RedirectAction =
+        RedirectAction { response_code: StatusCode::MOVED_PERMANENTLY, ..RedirectAction::NOWHERE };
+
     /// The `location` for a request whose path has been rewritten already.
     pub(super) fn location(&self, head: &RequestHead, forwarded_proto: &str) -> String {
         let scheme = self.scheme.as_deref().unwrap_or(head.scheme.as_str());
@@ -30,11 +47,12 @@ impl RedirectAction {
             Some(host) => host,
             None => without_port_of_the_old_scheme(&head.authority, scheme, forwarded_proto, self.port.is_some()),
         };
-        let request_query = head.path.find('?').and_then(|at| head.path.get(at..)).unwrap_or_default();
+        let (request_path, request_query) = head.path.split_at(head.path.find('?').unwrap_or(head.path.len()));
         let (path, query) = match &self.path {
+            // Its own query counts, even when queries are to be stripped.
             PathRedirect::Path(path) if path.contains('?') => (&**path, ""),
             PathRedirect::Path(path) => (&**path, request_query),
-            _ => (head.path.get(..head.path.len() - request_query.len()).unwrap_or_default(), request_query),
+            _ => (request_path, request_query),
         };
         let query = if self.strip_query { "" } else { query };
         match self.port {
@@ -43,11 +61,15 @@ impl RedirectAction {
         }
     }
 
-    /// What the redirect writes over the path before the location is made, given what the route matched of it.
+    /// What the redirect writes over the path before the location is made, given how much of it the route matched.
     pub(super) fn rewrite(&self, path: &str, matched: usize) -> Option<String> {
         match &self.path {
-            PathRedirect::Prefix(prefix) => {
-                Some([prefix, path.get(matched.min(path.len())..).unwrap_or_default()].concat())
+            PathRedirect::Prefix(prefix) => Some(replace_start(path, matched, prefix)),
+            PathRedirect::Regex(substitution) => {
+                let only = path_only(path);
+                // A substitution that leaves nothing is none.
+                let new = replace_all(substitution, only).filter(|new| !new.is_empty())?;
+                Some(replace_start(path, only.len(), &new))
             }
             PathRedirect::Keep | PathRedirect::Path(_) => None,
         }
@@ -71,9 +93,4 @@ fn without_port_of_the_old_scheme<'a>(
 /// The `location` for `require_tls`: the same on HTTPS, with the port that the client named.
 pub(super) fn tls_location(head: &RequestHead) -> String {
     format!("https://{}{}", head.authority, head.path)
-}
-
-/// Length of the path in front of query and fragment.
-pub(super) fn path_len(path: &str) -> usize {
-    path_only(path).len()
 }

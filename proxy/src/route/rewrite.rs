@@ -3,25 +3,79 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
+use super::uri_template::UriTemplateRewrite;
+use crate::config::matcher::RegexSubstitution;
 use crate::http::{ByteStr, RequestHead};
 
-/// `prefix_rewrite`.
+/// `prefix_rewrite`, `regex_rewrite`, `path_rewrite_policy`. The query always stays.
 pub enum PathRewrite {
     /// What the route matched becomes this.
     Prefix(Box<str>),
+    /// Every match of a pattern in the whole path becomes something else.
+    Regex(Box<RegexSubstitution>),
+    UriTemplate(Box<UriTemplateRewrite>),
 }
 
-/// `host_rewrite_literal`, `auto_host_rewrite`, `host_rewrite_header`.
+/// `host_rewrite_literal`, `auto_host_rewrite`, `host_rewrite_header`, `host_rewrite_path_regex`.
 pub enum HostRewrite {
     Literal(ByteStr),
     /// The hostname of the upstream host that was picked; the router does it.
     Auto,
     Header(HeaderName),
+    /// What a substitution makes of the path.
+    PathRegex(Box<RegexSubstitution>),
+}
+
+impl PathRewrite {
+    /// The new path with its query, or `None` when it stays.
+    pub(super) fn apply(&self, path: &str, matched: usize) -> Option<String> {
+        match self {
+            PathRewrite::Prefix(prefix) => Some(replace_start(path, matched, prefix)),
+            PathRewrite::Regex(substitution) => {
+                let only = path_only(path);
+                Some(replace_start(path, only.len(), &replace_all(substitution, only)?))
+            }
+            PathRewrite::UriTemplate(rewrite) => {
+                let only = path_only(path);
+                // A filter may have changed the path so that it is not of the template's form any more.
+                let new = rewrite.apply(only);
+                Some(new.map_or_else(|| path.to_owned(), |new| replace_start(path, only.len(), &new)))
+            }
+        }
+    }
+}
+
+impl HostRewrite {
+    /// The new authority, unless it stays or is not known before a host is picked.
+    pub(super) fn host(&self, head: &RequestHead) -> Option<ByteStr> {
+        match self {
+            HostRewrite::Literal(host) => Some(host.clone()),
+            HostRewrite::Auto => None,
+            HostRewrite::Header(name) => {
+                let value = head.headers.get(name).filter(|value| !value.is_empty())?;
+                ByteStr::from_utf8(Bytes::copy_from_slice(value.as_bytes())).ok()
+            }
+            HostRewrite::PathRegex(substitution) => {
+                replace_all(substitution, path_only(&head.path)).filter(|host| !host.is_empty()).map(ByteStr::from)
+            }
+        }
+    }
+}
+
+/// `path` with its first `len` bytes replaced.
+pub(super) fn replace_start(path: &str, len: usize, with: &str) -> String {
+    [with, path.get(len.min(path.len())..).unwrap_or_default()].concat()
+}
+
+/// `None` when the result is not text, which a substitution that cuts a character in two can make.
+pub(super) fn replace_all(substitution: &RegexSubstitution, text: &str) -> Option<String> {
+    String::from_utf8(substitution.replace_all(text.as_bytes()).into_owned()).ok()
 }
 
 /// The path without query and fragment.
 pub fn path_only(path: &str) -> &str {
-    path.split(['?', '#']).next().unwrap_or_default()
+    let end = path.bytes().position(|b| b == b'?' || b == b'#').unwrap_or(path.len());
+    path.get(..end).unwrap_or_default()
 }
 
 /// Replaces the authority as Envoy does. `append_x_forwarded_host` keeps the old one in `x-forwarded-host`, unless it is
@@ -36,8 +90,8 @@ pub fn update_authority(head: &mut RequestHead, host: ByteStr, append_x_forwarde
             None => Some(old.as_bytes().clone()),
             Some(had) => {
                 let last = had.split(|b| *b == b',').rfind(|host| !host.is_empty());
-                let same = last.is_none_or(|last| last == old.as_bytes().as_ref());
-                (!same).then(|| Bytes::from([had, b",", old.as_bytes()].concat()))
+                let is_new = last.is_some_and(|last| last != old.as_bytes().as_ref());
+                is_new.then(|| Bytes::from([had, b",", old.as_bytes()].concat()))
             }
         };
         if let Some(value) = value.and_then(|v| HeaderValue::from_maybe_shared(v).ok()) {

@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
 use xds_protos::envoy::config::core::v3::Metadata;
 
 use super::action::{Action, ClusterSpecifier, ClusterTarget, WeightedCluster};
 use super::domains::{DomainMatch, Domains};
 use super::matcher::{Mismatch, RouteMatcher};
 use super::per_filter::{FilterConfig, PerFilterConfigs};
+use super::virtual_cluster::VirtualClusters;
 use crate::cluster::{ClusterManager, ClusterSlot};
 use crate::formatter::HeaderMutations;
 use crate::http::RequestHead;
+use crate::stats::StatBlock;
+use crate::stats::names::RouteStats;
 use crate::stream_info::StreamInfo;
 
 /// `envoy.config.route.v3.RouteConfiguration` as built.
@@ -18,12 +22,16 @@ pub struct RouteTable {
     pub name: Arc<str>,
     pub virtual_hosts: Box<[VirtualHost]>,
     pub(super) domains: Domains,
+    /// `vhost_header`: its first value instead of the host.
+    pub(super) vhost_header: Option<HeaderName>,
     pub(super) ignore_port_in_host_matching: bool,
     pub(super) ignore_path_parameters_in_path_matching: bool,
     pub(super) most_specific_header_mutations_wins: bool,
     pub(super) headers: HeaderOps,
     pub(super) per_filter: PerFilterConfigs,
     pub metadata: Option<Arc<Metadata>>,
+    /// Taken off requests that do not come from inside, by the connection manager.
+    pub internal_only_headers: Box<[HeaderName]>,
     /// What a request gets that `require_tls` sends to HTTPS.
     pub(super) tls_redirect: RouteEntry,
 }
@@ -36,6 +44,7 @@ pub struct VirtualHost {
     pub include_request_attempt_count: bool,
     pub include_attempt_count_in_response: bool,
     pub metadata: Option<Arc<Metadata>>,
+    pub virtual_clusters: Option<Box<VirtualClusters>>,
     pub(super) headers: HeaderOps,
     pub(super) per_filter: PerFilterConfigs,
 }
@@ -55,13 +64,27 @@ pub struct RouteEntry {
     pub(super) matcher: RouteMatcher,
     pub action: Action,
     pub metadata: Option<Arc<Metadata>>,
+    /// For the trace of a request.
+    pub decorator: Option<Box<Decorator>>,
+    /// Made by `stat_prefix`.
+    pub stats: Option<StatBlock<RouteStats>>,
+    /// How much of a request may be kept for sending it again; `request_body_buffer_limit` of route or virtual host.
+    pub request_body_buffer_limit: Option<u64>,
     pub(super) headers: HeaderOps,
     pub(super) per_filter: PerFilterConfigs,
 }
 
+/// `envoy.config.route.v3.Decorator`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decorator {
+    pub operation: Box<str>,
+    /// Whether to tell the other side (`x-envoy-decorator-operation`).
+    pub propagate: bool,
+}
+
 /// Header mutations of one level; most levels have none.
 #[derive(Default)]
-pub struct HeaderOps(pub(super) Option<Box<(HeaderMutations, HeaderMutations)>>);
+pub(super) struct HeaderOps(pub(super) Option<Box<(HeaderMutations, HeaderMutations)>>);
 
 impl HeaderOps {
     pub(super) fn request(&self) -> Option<&HeaderMutations> {
@@ -118,8 +141,9 @@ impl RouteTable {
         random: u64,
         recorder: &mut R,
     ) -> Option<RouteMatch> {
-        let host = self.host_for_matching(&head.authority);
-        let found = self.domains.find(host);
+        let host = self.host_for_matching(head);
+        let found = host.and_then(|host| self.domains.find(host));
+        let host = host.unwrap_or_default();
         let found = found.and_then(|(at, how)| Some((at, self.virtual_hosts.get(at as usize)?, how)));
         recorder.virtual_host(host, found.map(|(_, virtual_host, how)| (virtual_host, how)));
         let (at, virtual_host, _) = found?;
@@ -147,11 +171,13 @@ impl RouteTable {
         None
     }
 
-    fn host_for_matching<'a>(&self, authority: &'a str) -> &'a str {
-        if !self.ignore_port_in_host_matching {
-            return authority;
-        }
-        port_start(authority).and_then(|at| authority.get(..at)).unwrap_or(authority)
+    fn host_for_matching<'a>(&self, head: &'a RequestHead) -> Option<&'a str> {
+        let host = match &self.vhost_header {
+            None => &head.authority,
+            Some(name) => head.headers.get(name)?.to_str().ok()?,
+        };
+        let at = port_start(host).filter(|_| self.ignore_port_in_host_matching);
+        at.map_or(Some(host), |at| host.get(..at))
     }
 }
 
