@@ -25,7 +25,7 @@
 //!
 //! let problem = validate::validate(name, &wire).unwrap_err().remove(0).in_tree(&tree);
 //! let message = problem.in_file("envoy.yaml").to_string();
-//! assert!(message.starts_with("envoy.yaml:1:61: static_resources.clusters[0].connect_timeout: expected more than 0s, got 0s\n"));
+//! assert!(message.starts_with("envoy.yaml:1:62: static_resources.clusters[0].connect_timeout: expected more than 0s, got 0s\n"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

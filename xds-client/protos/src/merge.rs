@@ -17,14 +17,16 @@ use crate::wire::{Entry, MAX_DEPTH, Malformed, Stack, write_nested};
 
 /// The message `overlay` over `base`, both of the message with this full name. Fields that the schema does not have are
 /// left out.
-pub fn merge(message: &str, base: &[u8], overlay: &[u8]) -> Result<Vec<u8>, Problem> {
+pub fn merge(message: &str, base: &[u8], overlay: &[u8]) -> Result<Vec<u8>, Box<Problem>> {
     let Some(message) = Message::find(message) else {
-        return Err(Problem::new("", "a message of the API", format!("\"{message}\"")));
+        return Err(Box::new(Problem::new("", "a message of the API", format!("\"{message}\""))));
     };
     let (both, mut out) = ([base, overlay].concat(), Vec::with_capacity(base.len() + overlay.len()));
     match settle(&mut Stack::default(), message, &both, 0, &mut out) {
         Ok(()) => Ok(out),
-        Err(Malformed) => Err(Problem::new("", format!("a well-formed {}", message.full_name()), "other bytes")),
+        Err(Malformed) => {
+            Err(Box::new(Problem::new("", format!("a well-formed {}", message.full_name()), "other bytes")))
+        }
     }
 }
 
@@ -86,7 +88,7 @@ fn map<'a>(stack: &mut Stack<'a>, key: Field, group: Range<usize>, out: &mut Vec
     for at in group {
         let Some(entry) = stack.get(at) else { break };
         let range = stack.open(key.parent(), entry.bytes(), &mut |_| {})?;
-        let part = range.clone().filter_map(|at| stack.get(at)).filter(|part| part.field == key).last();
+        let part = range.clone().filter_map(|at| stack.get(at)).rfind(|part| part.field == key);
         let name = part.map(|part| part.scalar().map(rules::key)).transpose()?;
         stack.close(&range);
         let place = *places.entry(name.unwrap_or_default()).or_insert(order.len());
