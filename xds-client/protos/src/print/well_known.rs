@@ -89,9 +89,8 @@ impl Printer<'_> {
         sensitive: bool,
     ) -> Result<()> {
         let (type_url, _) = wire::any_parts(bytes)?;
-        let described = Message::find_url(type_url);
-        if sensitive || !self.options.redact || described.is_some_and(|m| !m.may_hold_secrets()) || described.is_none()
-        {
+        let hides = |m: Message| sensitive || (self.options.redact && m.may_hold_secrets());
+        if !Message::find_url(type_url).is_some_and(hides) {
             return self.fields(stack, message, bytes, members, sensitive);
         }
         self.key(members, "type_url")?;
@@ -139,7 +138,7 @@ impl Printer<'_> {
             if !text.is_empty() {
                 text.push(',');
             }
-            let mut upper = false;
+            let (path, mut upper) = (if sensitive { REDACTED } else { path }, false);
             for c in path.chars() {
                 if c == '_' {
                     upper = true;
@@ -148,7 +147,7 @@ impl Printer<'_> {
                 }
             }
         }
-        self.string(if sensitive && !text.is_empty() { REDACTED } else { &text })
+        self.string(&text)
     }
 
     fn wrapper<'a>(&mut self, stack: &mut Stack<'a>, message: Message, bytes: &'a [u8], sensitive: bool) -> Result<()> {
