@@ -27,7 +27,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-pub use connection::{Connection, connection};
+pub use connection::{Connection, Side, connection};
 pub use framing::{Framing, content_length, parse_content_length, transfer_encoding};
 pub use target::{Target, authority, authority_form, path, target};
 

@@ -18,18 +18,26 @@ pub struct Connection {
     pub upgrade: bool,
 }
 
+/// Who sent a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Request,
+    Response,
+}
+
 /// Reads `Connection` and `Proxy-Connection`, and removes them, `Keep-Alive` and every field that `Connection` names.
 ///
 /// `te` is not removed by being named: [`super::sanitize_te`] judges it by its value.
 ///
 /// # Errors
-/// Too many elements, or one that names a field the message cannot do without or that tells the next hop who the client is.
-pub fn connection(headers: &mut HeaderMap) -> Result<Connection, Violation> {
+/// In a request: too many elements, or one that names a field the message cannot do without or that tells the next hop who
+/// the client is. In a response such a field just stays.
+pub fn connection(headers: &mut HeaderMap, side: Side) -> Result<Connection, Violation> {
     const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
     const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
     let mut said = Connection::default();
     if headers.contains_key(CONNECTION) {
-        nominated(headers, &mut said)?;
+        nominated(headers, &mut said, side)?;
         headers.remove(CONNECTION);
     }
     if let Some(value) = headers.remove(PROXY_CONNECTION) {
@@ -39,14 +47,14 @@ pub fn connection(headers: &mut HeaderMap) -> Result<Connection, Violation> {
     Ok(said)
 }
 
-fn nominated(headers: &mut HeaderMap, said: &mut Connection) -> Result<(), Violation> {
+fn nominated(headers: &mut HeaderMap, said: &mut Connection, side: Side) -> Result<(), Violation> {
     let refused = Violation::bad_request(details::CONNECTION_HEADER_REJECTED);
     let mut elements = 0;
     let mut named: Vec<HeaderName> = Vec::new();
     for value in headers.get_all(CONNECTION) {
         for element in value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|e| !e.is_empty()) {
             elements += 1;
-            if elements >= MAX_ELEMENTS {
+            if elements >= MAX_ELEMENTS && side == Side::Request {
                 return Err(refused);
             }
             if element.eq_ignore_ascii_case(b"close") {
@@ -63,7 +71,10 @@ fn nominated(headers: &mut HeaderMap, said: &mut Connection) -> Result<(), Viola
     }
     for name in named {
         if is_indispensable(&name) {
-            return Err(refused);
+            match side {
+                Side::Request => return Err(refused),
+                Side::Response => continue,
+            }
         }
         if name != TE && name != UPGRADE && name != http::header::TRANSFER_ENCODING {
             headers.remove(name);

@@ -194,15 +194,19 @@ fn connection_names_what_goes() {
         ("proxy-connection", b"keep-alive"),
         ("x-other", b"1"),
     ]);
-    let said = connection(&mut map).unwrap();
+    let said = connection(&mut map, Side::Request).unwrap();
     assert_eq!(said, Connection { close: false, keep_alive: true, upgrade: true });
     let left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
     assert_eq!(left, ["te", "x-other"]);
 
-    assert!(connection(&mut headers(&[("connection", b"keep-alive"), ("connection", b"Close")])).unwrap().close);
-    assert!(connection(&mut headers(&[("proxy-connection", b"close")])).unwrap().close);
+    assert!(
+        connection(&mut headers(&[("connection", b"keep-alive"), ("connection", b"Close")]), Side::Request)
+            .unwrap()
+            .close
+    );
+    assert!(connection(&mut headers(&[("proxy-connection", b"close")]), Side::Request).unwrap().close);
     let mut chunked = headers(&[("connection", b"transfer-encoding"), ("transfer-encoding", b"chunked")]);
-    connection(&mut chunked).unwrap();
+    connection(&mut chunked, Side::Request).unwrap();
     assert!(chunked.contains_key(TRANSFER_ENCODING), "what frames the message stays");
 }
 
@@ -211,11 +215,21 @@ fn connection_may_not_name_what_counts() {
     let refused = Err(Violation::bad_request("http1.connection_header_rejected"));
     for name in ["host", "Content-Length", "x-forwarded-for", "x-forwarded-host", "X-Forwarded-Proto"] {
         let value = format!("close, {name}");
-        assert_eq!(connection(&mut headers(&[("connection", value.as_bytes())])), refused, "{name}");
+        assert_eq!(connection(&mut headers(&[("connection", value.as_bytes())]), Side::Request), refused, "{name}");
     }
-    assert!(connection(&mut headers(&[("connection", b"a,b,c,d,e,f,g,h,i")])).is_ok());
-    assert_eq!(connection(&mut headers(&[("connection", b"a,b,c,d,e,f,g,h,i,j")])), refused);
-    assert_eq!(connection(&mut headers(&[("connection", b"a,b,c,d,e"), ("connection", b"f,g,h,i,j")])), refused);
+    assert!(connection(&mut headers(&[("connection", b"a,b,c,d,e,f,g,h,i")]), Side::Request).is_ok());
+    assert_eq!(connection(&mut headers(&[("connection", b"a,b,c,d,e,f,g,h,i,j")]), Side::Request), refused);
+    assert_eq!(
+        connection(&mut headers(&[("connection", b"a,b,c,d,e"), ("connection", b"f,g,h,i,j")]), Side::Request),
+        refused
+    );
+}
+
+#[test]
+fn in_a_response_what_counts_stays() {
+    let mut map = headers(&[("connection", b"content-length, x-secret"), ("content-length", b"5"), ("x-secret", b"1")]);
+    connection(&mut map, Side::Response).unwrap();
+    assert_eq!(map, headers(&[("content-length", b"5")]));
 }
 
 #[test]

@@ -14,6 +14,8 @@
 //! Deliberately missing: HTTP/0.9, obsolete folding in requests, `Upgrade: h2c`, the reason phrase of an upstream
 //! (`forward_reason_phrase`).
 
+pub mod chunked;
+pub mod head;
 pub mod names;
 mod settings;
 
