@@ -15,8 +15,14 @@
 //! (`forward_reason_phrase`).
 
 pub mod chunked;
+pub mod decode;
+pub mod encode;
 pub mod head;
 pub mod names;
+mod out;
+mod read;
+pub mod server;
 mod settings;
+mod timer;
 
 pub use settings::{ClientSettings, HeadLimits, HeaderKeyFormat, OwnHeaders, ServerSettings};
