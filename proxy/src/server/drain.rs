@@ -58,7 +58,9 @@ impl DrainSource {
     }
 
     pub fn subscribe(&self) -> Drain {
-        Drain { signal: self.0.subscribe(), turn: fastrand::f64() }
+        let signal = self.0.subscribe();
+        let seen = *signal.borrow();
+        Drain { signal, turn: fastrand::f64(), seen }
     }
 }
 
@@ -68,11 +70,38 @@ pub struct Drain {
     signal: watch::Receiver<Signal>,
     /// When this connection is told, as a part of the whole time.
     turn: f64,
+    /// What the last call of `refresh` found.
+    seen: Signal,
 }
 
 impl Drain {
     pub fn state(&self) -> DrainState {
-        let signal = *self.signal.borrow();
+        self.state_in(*self.signal.borrow())
+    }
+
+    /// The state, for every request: without writing to memory that other threads use, unless it changed since the last
+    /// call.
+    pub fn refresh(&mut self) -> DrainState {
+        if self.has_news() {
+            self.seen = *self.signal.borrow_and_update();
+        }
+        self.state_in(self.seen)
+    }
+
+    /// Whether something was published since the last [`refresh`](Self::refresh).
+    pub fn has_news(&self) -> bool {
+        self.signal.has_changed().unwrap_or(false)
+    }
+
+    /// Resolves when something other is published than the last call knew of: time to [`refresh`](Self::refresh). Cancel
+    /// safe. Never resolves if the source is gone before that.
+    pub async fn published(&mut self) {
+        if self.signal.changed().await.is_err() {
+            pending().await
+        }
+    }
+
+    fn state_in(&self, signal: Signal) -> DrainState {
         match self.turn_of(signal) {
             Some(at) if Instant::now() < at => DrainState::Running,
             _ => signal.state,
@@ -121,6 +150,20 @@ mod tests {
         assert_eq!(drain.state(), DrainState::Running);
         source.set(DrainState::Closing);
         assert!(drain.reached(DrainState::Stopping).now_or_never().is_some());
+    }
+
+    #[test]
+    fn refresh_sees_what_state_sees() {
+        let source = DrainSource::default();
+        let mut drain = source.subscribe();
+        let mut other = drain.clone();
+        assert!(other.published().now_or_never().is_none());
+        for state in [DrainState::Draining, DrainState::Running, DrainState::Stopping, DrainState::Closing] {
+            source.set(state);
+            assert_eq!((drain.refresh(), drain.refresh()), (state, state));
+            assert!(other.published().now_or_never().is_some());
+            assert!(other.published().now_or_never().is_none());
+        }
     }
 
     #[tokio::test(start_paused = true)]

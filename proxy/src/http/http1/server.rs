@@ -102,12 +102,12 @@ pub async fn serve<S: CodecService>(
     // Never completes: it is only there to have this task woken.
     let mut drain_wakes = pin!(async move {
         loop {
-            waiting.changed().await;
+            waiting.published().await;
         }
     });
     let mut connection = Connection::new(io, service, settings, drain, buffer_limit);
     poll_fn(|cx| {
-        if connection.drain_changed() {
+        if connection.drain_news() {
             let _: Poll<()> = drain_wakes.as_mut().poll(cx);
         }
         connection.poll(cx)
@@ -124,8 +124,6 @@ struct Connection<S> {
     settings: Arc<ServerSettings>,
     drain: Drain,
     drain_state: Option<DrainState>,
-    /// When the connection learned that it is draining.
-    drain_since: Instant,
     /// It is older than `max_connection_duration`, and waits for a request to be told so in the response.
     too_old: bool,
     high_water: usize,
@@ -218,7 +216,6 @@ impl<S: CodecService> Connection<S> {
             settings,
             drain,
             drain_state: None,
-            drain_since: now,
             too_old: false,
             high_water: buffer_limit.clamp(16 * 1024, 128 * 1024),
             requests: 0,
@@ -226,14 +223,11 @@ impl<S: CodecService> Connection<S> {
         }
     }
 
-    /// Whether the state of draining is another than at the last call, as at the first.
-    fn drain_changed(&mut self) -> bool {
-        let state = Some(self.drain.refresh());
-        let changed = std::mem::replace(&mut self.drain_state, state) != state;
-        if changed {
-            self.drain_since = Instant::now();
-        }
-        changed
+    /// Looks at the state of draining. Whether there was news, as there is at first.
+    fn drain_news(&mut self) -> bool {
+        let news = self.drain_state.is_none() || self.drain.has_news();
+        self.drain_state = Some(self.drain.refresh());
+        news
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
@@ -324,15 +318,13 @@ impl<S: CodecService> Connection<S> {
         }
         let settings = &self.settings;
         let idle = settings.idle_timeout.map(|timeout| (head.since + timeout, EndCause::IdleTimeout));
-        // A peer that is to go gets time for one more request, because only a response can tell it.
+        // A peer whose connection is too old gets time for one more request, because only a response can tell it.
         let age = settings.max_connection_duration.map(|max| {
             let grace = if self.too_old { settings.drain_timeout } else { Duration::ZERO };
             (self.since + max + grace, EndCause::MaxDuration)
         });
-        let drain = (self.drain_state == Some(DrainState::Draining)).then(|| {
-            let grace = settings.drain_timeout.max(Duration::from_secs(1));
-            (head.since.max(self.drain_since) + grace, EndCause::Drain)
-        });
+        let stopping = self.drain_state >= Some(DrainState::Stopping);
+        let drain = stopping.then_some((head.since, EndCause::Drain));
         let Some((at, cause)) = [idle, age, drain].into_iter().flatten().min_by_key(|(at, _)| *at) else {
             return Step::Pending;
         };
