@@ -124,7 +124,7 @@ impl Http2Options {
             flood.stream_resets = BucketConfig {
                 burst: proto.stream_reset_burst.unwrap_or(1000) as f64,
                 per_second: proto.stream_reset_rate.unwrap_or(33) as f64,
-                per_stream: 0.0,
+                per_finished: 0.0,
             };
         }
         Ok(())

@@ -5,6 +5,9 @@
 //! (`max_outbound_control_frames`) they bound here what asks for replies, because `h2` owes its peer at most one reply at a
 //! time and so has no such queue.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Instant;
 
 use h2::Reason;
@@ -59,23 +62,20 @@ impl FloodLimits {
             max_consecutive_inbound_frames_with_empty_payload: 1,
             max_inbound_priority_frames_per_stream: 100,
             max_inbound_window_update_frames_per_data_frame_sent: 10,
-            stream_resets: BucketConfig {
-                burst: 1000.0,
-                per_second: 33.0,
-                per_stream: if side == Side::Client { 1.0 } else { 0.25 },
-            },
-            faults: BucketConfig { burst: 100.0, per_second: 10.0, per_stream: 0.25 },
+            stream_resets: BucketConfig { burst: 1000.0, per_second: 33.0, per_finished: 1.0 },
+            faults: BucketConfig { burst: 100.0, per_second: 10.0, per_finished: 0.25 },
             max_header_block: 64 * 1024,
         }
     }
 }
 
-/// A token bucket that refills with time and with each stream opened.
+/// A token bucket that refills with time and with work done.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BucketConfig {
     pub burst: f64,
     pub per_second: f64,
-    pub per_stream: f64,
+    /// Tokens for each message that we have sent to its end, so that resets are judged against what is served.
+    pub per_finished: f64,
 }
 
 #[derive(Debug)]
@@ -196,7 +196,7 @@ impl Flood {
     pub fn new(limits: FloodLimits, now: Instant) -> Self {
         let control = f64::from(limits.max_outbound_control_frames);
         Flood {
-            control: Bucket::new(BucketConfig { burst: control, per_second: control / 10.0, per_stream: 0.0 }, now),
+            control: Bucket::new(BucketConfig { burst: control, per_second: control / 10.0, per_finished: 0.0 }, now),
             resets: Bucket::new(limits.stream_resets, now),
             faults: Bucket::new(limits.faults, now),
             limits,
@@ -341,6 +341,8 @@ impl Flood {
                 if matches!(frame.kind, kind::DATA | kind::HEADERS) && frame.has(flag::END_STREAM) {
                     self.window.finished += 1;
                     self.total.finished += 1;
+                    self.resets.credit(self.resets.config.per_finished);
+                    self.faults.credit(self.faults.config.per_finished);
                 }
                 Ok(())
             }
@@ -368,8 +370,6 @@ impl Flood {
         self.max_stream_id = id;
         self.window.opened += 1;
         self.total.opened += 1;
-        self.resets.credit(self.resets.config.per_stream);
-        self.faults.credit(self.faults.config.per_stream);
     }
 }
 
