@@ -68,6 +68,11 @@ impl Service {
     pub fn ok() -> Rc<Self> {
         Service::new(|_| async { reply(200, Body::Empty) })
     }
+
+    /// Why we closed the connection, if we said.
+    pub fn connection_closed_for(&self) -> Option<String> {
+        self.connection.local_close_reason.borrow().as_ref().map(ToString::to_string)
+    }
 }
 
 impl CodecService for Service {

@@ -1,3 +1,6 @@
+mod floods;
+mod hostile;
+
 use std::rc::Rc;
 
 use bytes::Bytes;
