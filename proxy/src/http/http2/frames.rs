@@ -140,6 +140,11 @@ impl Walker {
         Ok(())
     }
 
+    /// Whether the bytes so far end with a whole frame.
+    pub fn is_between_frames(&self) -> bool {
+        self.preface == 0 && self.left == 0 && self.have == 0
+    }
+
     fn payload<'a, E>(
         &mut self,
         bytes: &'a [u8],
@@ -243,6 +248,19 @@ mod tests {
             seen.last(),
             Some(&Event::Header(FrameHeader { length: 1, kind: 200, flags: 255, stream_id: 0x7fff_ffff }))
         );
+    }
+
+    #[test]
+    fn the_end_of_a_frame_is_known() {
+        let bytes = sample();
+        let ends: Vec<usize> = (0..=bytes.len())
+            .filter(|at| {
+                let mut walker = Walker::new(PREFACE.len());
+                let fed: Result<(), ()> = walker.feed(&bytes[..*at], &mut |_| Ok(()));
+                fed.is_ok() && walker.is_between_frames()
+            })
+            .collect();
+        assert_eq!(ends, [24, 45, 54, 68, 82, 91, 104, 115, 135, 145]);
     }
 
     #[test]

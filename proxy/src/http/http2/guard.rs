@@ -49,6 +49,8 @@ struct Shared {
     violation: Cell<Option<Violation>>,
     goaway: Cell<Option<GoAway>>,
     settings_applied: Cell<u32>,
+    /// A GOAWAY that announces the end waits to be written.
+    announce: Cell<bool>,
     bytes_received: Cell<u64>,
     bytes_sent: Cell<u64>,
     last_read: Cell<Instant>,
@@ -103,6 +105,7 @@ pub fn guard(io: Io, limits: FloodLimits, stats: StatBlock<Http2Stats>) -> (Guar
         violation: Cell::new(None),
         goaway: Cell::new(None),
         settings_applied: Cell::new(0),
+        announce: Cell::new(false),
         bytes_received: Cell::new(0),
         bytes_sent: Cell::new(0),
         last_read: Cell::new(now),
@@ -162,8 +165,15 @@ impl Wire {
         None
     }
 
+    /// Announces the end of the connection without refusing anything yet: a GOAWAY with the highest stream id, of which `h2`
+    /// knows nothing. It leaves with the next [`Wire::poll_flush`] that finds `h2` between two frames.
+    pub fn announce_end(&self) {
+        self.0.announce.set(true);
+    }
+
     /// Hands what was gathered to the socket. `Pending` wakes the caller when the socket takes more.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.write_announcement();
         let (mut out, mut io) = (self.0.out.borrow_mut(), self.0.io.borrow_mut());
         ready!(out.poll_drain(&mut io, cx))?;
         if out.is_dirty {
@@ -250,6 +260,15 @@ impl Shared {
             flood.sent(&event, now.into_std())
         });
         self.judge(walked);
+    }
+
+    fn write_announcement(&self) {
+        const GOAWAY: [u8; 17] = [0, 0, 8, kind::GOAWAY, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+        if self.announce.get() && self.frames.borrow().outbound.is_between_frames() {
+            self.announce.set(false);
+            self.out.borrow_mut().gather(&[IoSlice::new(&GOAWAY)]);
+            self.sent(&GOAWAY, Instant::now());
+        }
     }
 
     fn judge(&self, verdict: Result<(), Violation>) {

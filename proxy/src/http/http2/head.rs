@@ -5,11 +5,12 @@
 //! than `trailers`, names and values with forbidden bytes, a `content-length` that its DATA contradicts. Here stands the
 //! rest of the canonical check on what came, and the translation of what is sent.
 //!
-//! Lost in `h2` before anybody here sees it: what follows `#` in `:path` (cut off, never forwarded), and pseudo-headers in
-//! trailers (dropped).
+//! Lost in `h2` before anybody here sees it: what follows `#` in `:path` (cut off, never forwarded), pseudo-headers in
+//! trailers (dropped), and requests whose `:path` has a byte that no URI may hold (reset).
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, COOKIE, HOST, TE};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request, response, uri};
@@ -210,8 +211,7 @@ pub fn request_to_send(head: &RequestHead) -> Result<http::Request<()>, &'static
         parts.authority = Some(authority.map_err(|_| details::INVALID_HEADER)?);
     }
     if !is_connect {
-        let path = PathAndQuery::from_maybe_shared(head.path.as_bytes().clone());
-        parts.path_and_query = Some(path.map_err(|_| details::INVALID_PATH)?);
+        parts.path_and_query = Some(path_to_send(&head.path)?);
         // `Uri` has no scheme without authority; `h2` then sends http.
         if has_authority {
             parts.scheme = Some(scheme(&head.scheme)?);
@@ -229,6 +229,29 @@ pub fn request_to_send(head: &RequestHead) -> Result<http::Request<()>, &'static
         None => head.method.clone(),
     };
     Ok(request)
+}
+
+/// `http::Uri`, which `h2` wants, refuses a few visible bytes that no URI may hold but that HTTP/1 clients do send: they are
+/// percent-encoded.
+fn path_to_send(path: &ByteStr) -> Result<PathAndQuery, &'static str> {
+    let made = PathAndQuery::from_maybe_shared(path.as_bytes().clone()).or_else(|_| {
+        let mut encoded = String::with_capacity(path.len() + 8);
+        for c in path.chars() {
+            match c {
+                '<' => encoded.push_str("%3C"),
+                '>' => encoded.push_str("%3E"),
+                '"' => encoded.push_str("%22"),
+                '`' => encoded.push_str("%60"),
+                c => encoded.push(c),
+            }
+        }
+        PathAndQuery::from_maybe_shared(Bytes::from(encoded))
+    });
+    match made {
+        // It cuts off what follows `#`, which is nobody's to decide here.
+        Ok(made) if made.as_str().len() >= path.len() => Ok(made),
+        _ => Err(details::INVALID_PATH),
+    }
 }
 
 fn scheme(scheme: &Scheme) -> Result<uri::Scheme, &'static str> {

@@ -82,7 +82,9 @@ impl Drop for Active {
         self.0.active.set(self.0.active.get() - 1);
         self.0.idle_since.set(Instant::now());
         self.0.settings.stats.gauge_dec(Http2Stats::STREAMS_ACTIVE);
-        self.0.notify(ClientEvent::Capacity);
+        if !self.0.closed.get() {
+            self.0.notify(ClientEvent::Capacity);
+        }
     }
 }
 
@@ -92,7 +94,7 @@ impl H2Exchange {
         let mut exchange = H2Exchange {
             stage: Stage::Done,
             request: RequestSide::Done,
-            active: Some(Active::new(shared)),
+            active: None,
             shared: Rc::clone(shared),
             stream_id: u32::MAX,
             upgrade: head.upgrade.clone(),
@@ -104,6 +106,7 @@ impl H2Exchange {
         } else {
             exchange.send(handle, head, body)?;
         }
+        exchange.active = Some(Active::new(shared));
         Ok(exchange)
     }
 
@@ -129,6 +132,17 @@ impl H2Exchange {
 
     /// The next interim response, or the final head. After the final head or an error it must not be polled again.
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, ExchangeError>> {
+        let polled = self.poll_next_head(cx);
+        if let Poll::Ready(Err(_)) = &polled {
+            // The stream is over, or about to be: what h2 still holds of it is let go.
+            self.stage = Stage::Done;
+            self.request = RequestSide::Done;
+            self.active = None;
+        }
+        polled
+    }
+
+    fn poll_next_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, ExchangeError>> {
         if let Stage::AwaitSettings(_) = &self.stage {
             ready!(self.poll_settings(cx))?;
         }
@@ -238,7 +252,6 @@ impl H2Exchange {
         if let RequestSide::Sending(sending) = &mut self.request {
             sending.1.send_reset(Reason::PROTOCOL_ERROR);
         }
-        self.stage = Stage::Done;
         ExchangeError {
             request_written: true,
             response_started: true,
@@ -247,8 +260,7 @@ impl H2Exchange {
         }
     }
 
-    fn failed(&mut self, failed: &h2::Error) -> ExchangeError {
-        self.stage = Stage::Done;
+    fn failed(&self, failed: &h2::Error) -> ExchangeError {
         let mut error = error::exchange_error(failed, self.shared.wire.has_sent_headers(self.stream_id));
         error.response_started = self.interim > 0;
         if let Some(violation) = self.shared.wire.violation() {

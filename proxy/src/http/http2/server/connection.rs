@@ -71,8 +71,10 @@ impl<S: CodecService> ConnectionShared<S> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
     Not,
-    /// The first GOAWAY is out; the second follows when the peer has answered a PING. At this instant it must, if nothing
-    /// is active.
+    /// The first GOAWAY is out; streams are still accepted. At this instant the last one is due.
+    Announced(Instant),
+    /// `h2` sends the last GOAWAY when the peer has answered a PING, and closes when no stream is left. If that answer has
+    /// not come by this instant, it is not waited for.
     Graceful(Instant),
     /// GOAWAY with an error or the end of draining; the socket closes at this instant at the latest.
     Abrupt(Instant),
@@ -193,8 +195,8 @@ impl<S: CodecService> Connection<S> {
     fn end_gracefully(&mut self) {
         if self.ending == Ending::Not {
             self.ended_by_us = true;
-            self.ending = Ending::Graceful(Instant::now() + self.shared.settings.drain_timeout);
-            self.h2.graceful_shutdown();
+            self.ending = Ending::Announced(Instant::now() + self.shared.settings.drain_timeout);
+            self.shared.wire.announce_end();
         }
     }
 
@@ -236,6 +238,11 @@ impl<S: CodecService> Connection<S> {
         let is_idle = self.shared.active.get() == 0;
         match self.ending {
             Ending::Abrupt(limit) if now >= limit => return Some(false),
+            Ending::Announced(at) if now >= at => {
+                self.ending = Ending::Graceful(now + self.shared.settings.drain_timeout);
+                self.h2.graceful_shutdown();
+                return Some(true);
+            }
             Ending::Graceful(limit) if now >= limit && is_idle => {
                 self.end_abruptly(Reason::NO_ERROR);
                 return Some(true);
@@ -270,6 +277,7 @@ impl<S: CodecService> Connection<S> {
     fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let is_idle = self.shared.active.get() == 0;
         let ending = match self.ending {
+            Ending::Announced(at) => Some(at),
             Ending::Abrupt(limit) => Some(limit),
             Ending::Graceful(limit) if limit > now => Some(limit),
             _ => None,

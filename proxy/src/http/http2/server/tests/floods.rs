@@ -55,11 +55,7 @@ fn floods_of_control_frames_end_the_connection() {
     flood(b"", |_| frame(kind::SETTINGS, 0, 0, &[]), Http2Stats::OUTBOUND_CONTROL_FLOOD);
     flood(b"", |_| frame(0xfe, 0, 0, b"whatever"), Http2Stats::OUTBOUND_CONTROL_FLOOD);
     flood(b"", |_| frame(kind::PRIORITY, 0, 1, &[0, 0, 0, 0, 1]), Http2Stats::INBOUND_PRIORITY_FRAMES_FLOOD);
-    flood(
-        b"",
-        |_| frame(kind::WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]),
-        Http2Stats::INBOUND_WINDOW_UPDATE_FRAMES_FLOOD,
-    );
+    flood(b"", |_| frame(kind::WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]), Http2Stats::INBOUND_WINDOW_UPDATE_FRAMES_FLOOD);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 mod floods;
 mod hostile;
+mod life;
 
 use std::rc::Rc;
 
