@@ -8,10 +8,16 @@ use std::sync::Arc;
 
 use prost::Message;
 use prost_types::Any;
+use xds_protos::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpFilter as HttpFilterProto, http_filter,
+};
 
 use crate::config::{BuildCx, Path, Reject};
+use crate::http_filters::HttpFilter;
+use crate::http_filters::router::RouterConfig;
 use crate::listener::filters::{self, ListenerFilter};
-use crate::network::{BuiltFilter, ListenerCx};
+use crate::network::{BuiltFilter, ListenerCx, http_connection_manager};
+use crate::route::FilterConfig;
 use crate::transport_socket::Downstream;
 
 /// How much of an extension's API works; `note` says what does not.
@@ -77,7 +83,13 @@ pub static LISTENER_FILTERS: &[Extension<BuildListenerFilter>] = &[
     },
 ];
 
-pub static NETWORK_FILTERS: &[Extension<BuildNetworkFilter>] = &[];
+pub static NETWORK_FILTERS: &[Extension<BuildNetworkFilter>] = &[Extension {
+    type_url: "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+    name: "envoy.filters.network.http_connection_manager",
+    build: http_connection_manager::build,
+    level: Level::Partial,
+    note: "no HTTP/3, no tracing, no RDS or scoped routes; see the field list in its page",
+}];
 
 pub static DOWNSTREAM_TRANSPORT_SOCKETS: &[Extension<BuildDownstreamTransportSocket>] = &[Extension {
     type_url: "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
@@ -122,4 +134,59 @@ fn unwrap_typed_struct<'c>(config: &'c Any, path: &Path<'_>) -> Result<Cow<'c, A
     let typed = xds_protos::xds::r#type::v3::TypedStruct::decode(&*config.value)
         .map_err(|e| path.reject(format_args!("expected a TypedStruct: {e}")))?;
     Err(path.reject(format_args!("TypedStruct is not supported yet, got one for {}", typed.type_url)))
+}
+
+/// A filter of an HTTP chain: one before the router, or the router.
+pub enum HttpFilterKind {
+    Filter(Arc<dyn HttpFilter>),
+    Router(Arc<RouterConfig>),
+}
+
+/// `scope` is the connection manager's, `http.<stat_prefix>`.
+pub type BuildHttpFilter = fn(&Any, &Path<'_>, &str, &BuildCx) -> Result<HttpFilterKind, Reject>;
+
+pub static HTTP_FILTERS: &[Extension<BuildHttpFilter>] = &[Extension {
+    type_url: "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+    name: "envoy.filters.http.router",
+    build: |config, path, scope, cx| {
+        let message = crate::config::values::decode(config, path)?;
+        Ok(HttpFilterKind::Router(Arc::new(RouterConfig::build(&message, path, scope, cx)?)))
+    },
+    level: Level::Partial,
+    note: "retries are validated and not yet made; no upstream HTTP filters, no upstream access log",
+}];
+
+/// Builds one entry of `http_filters`; `None` for an optional filter that is not known here.
+///
+/// # Errors
+/// When the filter is not known and not optional, or its configuration is refused.
+pub fn http_filter(
+    filter: &HttpFilterProto,
+    path: &Path<'_>,
+    scope: &str,
+    cx: &BuildCx,
+) -> Result<Option<HttpFilterKind>, Reject> {
+    let config = match &filter.config_type {
+        Some(http_filter::ConfigType::TypedConfig(config)) => Some(config),
+        Some(http_filter::ConfigType::ConfigDiscovery(_)) => {
+            return Err(path.field("config_discovery").reject("extension discovery is not supported yet"));
+        }
+        None => None,
+    };
+    let at = path.field("typed_config");
+    match find(HTTP_FILTERS, config, &at) {
+        Ok((entry, config)) => (entry.build)(&config, &at, scope, cx).map(Some),
+        Err(_) if filter.is_optional => Ok(None),
+        Err(reject) => Err(reject),
+    }
+}
+
+/// Builds an override of `typed_per_filter_config` for the filter of this name; `None` when no filter of ours takes one.
+///
+/// # Errors
+/// When the configuration is refused.
+pub fn filter_config(name: &str, config: &Any, path: &Path<'_>) -> Result<Option<FilterConfig>, Reject> {
+    // The filters of HTTP_FILTERS so far have no per-route configuration.
+    let (_, _, _) = (name, config, path);
+    Ok(None)
 }

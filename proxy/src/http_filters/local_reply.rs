@@ -18,6 +18,8 @@ pub struct LocalReply {
     pub grpc_status: Option<u16>,
     /// Headers beside the ones every local reply has.
     pub headers: HeaderMap,
+    /// The route's response header mutations apply: it is the route's own answer.
+    pub on_route: bool,
 }
 
 impl LocalReply {
@@ -29,7 +31,14 @@ impl LocalReply {
             flags: ResponseFlags::empty(),
             grpc_status: None,
             headers: HeaderMap::new(),
+            on_route: false,
         }
+    }
+
+    #[must_use]
+    pub fn on_route(mut self) -> Self {
+        self.on_route = true;
+        self
     }
 
     #[must_use]

@@ -15,6 +15,7 @@ use crate::route::RouteMatch;
 use crate::stream_info::StreamInfo;
 
 mod local_reply;
+pub mod router;
 
 pub use local_reply::LocalReply;
 

@@ -1,5 +1,5 @@
 use std::cell::Cell;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -8,7 +8,7 @@ use super::connect::{ClosedBy, Connected, UpstreamCx};
 use super::host_pool::HostPool;
 use crate::cluster::{Cluster, Permit};
 use crate::http::http1::H1Client;
-use crate::http::http2::H2Client;
+use crate::http::http2::client::H2Client;
 use crate::net::{Address, Io};
 use crate::stats::names::ClusterStats;
 use crate::stream_info::TlsInfo;
@@ -37,12 +37,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(
-        connected: Connected,
-        permit: Permit,
-        cluster: &Arc<Cluster>,
-        sni: Option<Arc<str>>,
-    ) -> (Io, Rc<Self>) {
+    pub fn new(connected: Connected, permit: Permit, cluster: &Arc<Cluster>, sni: Option<Arc<str>>) -> (Io, Rc<Self>) {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let expires = cluster.http.max_connection_duration.and_then(|limit| Instant::now().checked_add(limit));
         let facts = Facts {
@@ -156,53 +151,31 @@ impl Drop for LeaseH1 {
     }
 }
 
-/// A stream's place on an HTTP/2 connection, counted until dropped.
+/// A request's hold on an HTTP/2 connection.
 pub struct LeaseH2 {
     pub shared: Rc<SharedH2>,
 }
 
-/// An HTTP/2 connection with its streams.
+/// An HTTP/2 connection, shared by the streams on it.
 pub struct SharedH2 {
     pub client: H2Client,
     pub connection: Rc<Connection>,
-    streams: Cell<usize>,
-    pool: Weak<HostPool>,
 }
 
 impl SharedH2 {
-    pub fn new(client: H2Client, connection: Rc<Connection>, pool: Weak<HostPool>) -> Self {
-        SharedH2 { client, connection, streams: Cell::new(0), pool }
+    pub fn new(client: H2Client, connection: Rc<Connection>) -> Self {
+        SharedH2 { client, connection }
     }
 
     /// Not closed, not told to go away, not used up.
     pub fn is_usable(&self) -> bool {
-        !self.client.is_closed() && !self.connection.is_used_up()
-    }
-
-    pub fn has_room(&self) -> bool {
-        self.client.can_open()
-    }
-
-    /// The connection's task ended.
-    pub fn ended(&self, by_peer: bool) {
-        let active = self.streams.get() > 0;
-        if by_peer { self.connection.closed_by_peer(active) } else { self.connection.closed_by_us(active) }
+        !self.client.is_closing() && !self.connection.is_used_up()
     }
 }
 
 impl LeaseH2 {
     pub fn new(shared: Rc<SharedH2>) -> Self {
-        shared.streams.set(shared.streams.get() + 1);
         shared.connection.count_request();
         LeaseH2 { shared }
-    }
-}
-
-impl Drop for LeaseH2 {
-    fn drop(&mut self) {
-        self.shared.streams.set(self.shared.streams.get().saturating_sub(1));
-        if let Some(pool) = self.shared.pool.upgrade() {
-            pool.serve_waiters();
-        }
     }
 }

@@ -12,11 +12,13 @@ use tokio::time::Sleep;
 
 use super::connect::{self, ConnectError};
 use super::connection::{Connection, Lease, LeaseH1, LeaseH2, SharedH2};
+use super::settings;
 use crate::cluster::{Cluster, Permit, Priority, WantedProtocol};
 use crate::endpoint::Host;
 use crate::http::ResetReason;
-use crate::http::http1::H1Client;
-use crate::http::http2::H2Client;
+use crate::http::http1::{self, H1Client};
+use crate::http::http2::client::ClientEvent;
+use crate::http::http2::{self, client};
 use crate::stats::names::ClusterStats;
 use crate::transport_socket::ConnectOptions;
 
@@ -50,6 +52,8 @@ pub struct HostPool {
     state: RefCell<State>,
     watcher: RefCell<Option<Waker>>,
     watcher_armed: Cell<bool>,
+    http1: Arc<http1::ClientSettings>,
+    http2: Rc<http2::ClientSettings>,
     this: Weak<HostPool>,
 }
 
@@ -85,7 +89,6 @@ impl HostPool {
         priority: Priority,
     ) -> Rc<Self> {
         Rc::new_cyclic(|this| HostPool {
-            cluster,
             host,
             options,
             wanted,
@@ -93,6 +96,9 @@ impl HostPool {
             state: RefCell::default(),
             watcher: RefCell::default(),
             watcher_armed: Cell::new(false),
+            http1: Arc::new(settings::http1(&cluster)),
+            http2: Rc::new(settings::http2(&cluster)),
+            cluster,
             this: this.clone(),
         })
     }
@@ -172,13 +178,24 @@ impl HostPool {
         }
     }
 
+    /// An HTTP/2 connection has room, takes no more, or is over.
+    fn h2_changed(self: &Rc<Self>, event: ClientEvent) {
+        if event != ClientEvent::Capacity {
+            let gone: Vec<_> = self.state.borrow_mut().h2.extract_if(.., |h2| h2.client.is_closing()).collect();
+            for h2 in gone {
+                let active = h2.client.active() > 0;
+                h2.connection.closed_by_peer(active && event == ClientEvent::Closed);
+            }
+        }
+        self.serve_waiters();
+    }
+
     fn h2_with_room(self: &Rc<Self>) -> Option<Lease> {
         let mut state = self.state.borrow_mut();
         if state.h2.is_empty() {
             return None;
         }
-        state.h2.retain(|h2| h2.is_usable());
-        let h2 = state.h2.iter().find(|h2| h2.has_room())?;
+        let h2 = state.h2.iter().find(|h2| h2.is_usable() && h2.client.can_open())?;
         Some(Lease::H2(LeaseH2::new(h2.clone())))
     }
 
@@ -189,7 +206,8 @@ impl HostPool {
             let state = self.state.borrow();
             (state.waiters.len(), state.connecting, state.busy + state.h2.len())
         };
-        let capacity = if self.wanted == WantedProtocol::Http2 { connecting * self.streams_per_connection() } else { connecting };
+        let capacity =
+            if self.wanted == WantedProtocol::Http2 { connecting * self.streams_per_connection() } else { connecting };
         if capacity >= wanting {
             return true;
         }
@@ -229,14 +247,14 @@ impl HostPool {
         if !http2 {
             stats.inc(ClusterStats::UPSTREAM_CX_HTTP1_TOTAL);
             let (io, connection) = Connection::new(connected, permit, &self.cluster, self.options.sni.clone());
-            let client = H1Client::new(io, self.cluster.http.http1.clone());
+            let client = H1Client::new(io, self.http1.clone());
             self.state.borrow_mut().busy += 1;
             self.release(client, connection);
             return;
         }
         stats.inc(ClusterStats::UPSTREAM_CX_HTTP2_TOTAL);
         let (io, connection) = Connection::new(connected, permit, &self.cluster, self.options.sni.clone());
-        let (client, driver) = match H2Client::connect(io, &self.cluster.http.http2).await {
+        let (client, driver) = match client::connect(io, self.http2.clone()).await {
             Ok(made) => made,
             Err(error) => {
                 connection.closed_by_peer(true);
@@ -244,20 +262,15 @@ impl HostPool {
                 return;
             }
         };
-        let shared = Rc::new(SharedH2::new(client, connection, Rc::downgrade(self)));
-        self.state.borrow_mut().h2.push(shared.clone());
         let pool = self.this.clone();
-        let weak = Rc::downgrade(&shared);
-        tokio::task::spawn_local(async move {
-            let end = driver.await;
-            if let Some(shared) = weak.upgrade() {
-                shared.ended(end);
-            }
+        client.observe(Rc::new(move |event| {
             if let Some(pool) = pool.upgrade() {
-                pool.state.borrow_mut().h2.retain(|h2| h2.is_usable());
-                pool.connect_if_needed();
+                pool.h2_changed(event);
             }
-        });
+        }));
+        tokio::task::spawn_local(driver);
+        self.state.borrow_mut().h2.push(Rc::new(SharedH2::new(client, connection)));
+        self.watch();
         self.serve_waiters();
     }
 
@@ -326,7 +339,7 @@ impl HostPool {
     }
 
     fn streams_per_connection(&self) -> usize {
-        self.cluster.http.http2.max_concurrent_streams.map_or(usize::MAX / 2, |n| n as usize).max(1)
+        self.http2.options.max_concurrent_streams.max(1) as usize
     }
 
     /// Makes sure that somebody watches the idle connections and their age.

@@ -45,6 +45,11 @@ impl<T: StatTable> StatBlock<T> {
         &self.core.prefix
     }
 
+    /// The registry that the block belongs to.
+    pub fn registry(&self) -> super::Stats {
+        super::Stats { shared: Arc::clone(&self.core.shared) }
+    }
+
     #[inline]
     pub fn inc(&self, field: Counter<T>) {
         self.core.add(field.0, 1);

@@ -15,6 +15,7 @@
 //! (`forward_reason_phrase`).
 
 pub mod chunked;
+pub mod client;
 pub mod decode;
 pub mod encode;
 pub mod head;
@@ -25,4 +26,5 @@ pub mod server;
 mod settings;
 mod timer;
 
+pub use client::{H1Client, H1Exchange};
 pub use settings::{ClientSettings, HeadLimits, HeaderKeyFormat, OwnHeaders, ServerSettings};

@@ -71,7 +71,11 @@ impl Accounting {
         let stats = &self.cluster.stats;
         stats.record(ClusterStats::UPSTREAM_RQ_TIME, ms);
         stats.record(
-            if self.internal { ClusterStats::INTERNAL_UPSTREAM_RQ_TIME } else { ClusterStats::EXTERNAL_UPSTREAM_RQ_TIME },
+            if self.internal {
+                ClusterStats::INTERNAL_UPSTREAM_RQ_TIME
+            } else {
+                ClusterStats::EXTERNAL_UPSTREAM_RQ_TIME
+            },
             ms,
         );
         if self.canary {

@@ -43,9 +43,7 @@ impl RouterConfig {
                 | "x-envoy-upstream-rq-per-try-timeout-ms"
                 | "x-envoy-max-retries"
                 | "x-envoy-retry-grpc-on"
-                | "x-envoy-retry-on" => {
-                    HeaderName::try_from(name.as_str()).map_err(|e| list.index(i).reject(e))
-                }
+                | "x-envoy-retry-on" => HeaderName::try_from(name.as_str()).map_err(|e| list.index(i).reject(e)),
                 _ => Err(list.index(i).reject(format_args!(
                     "expected one of x-envoy-upstream-rq-timeout-ms, x-envoy-upstream-rq-per-try-timeout-ms, \
                      x-envoy-max-retries, x-envoy-retry-grpc-on, x-envoy-retry-on; got {name:?}"
@@ -62,9 +60,10 @@ impl RouterConfig {
 
     /// A 400 for a request whose `x-envoy-*` headers say what they may not.
     pub fn strict_check(&self, head: &RequestHead) -> Option<Outcome> {
-        let bad = self.strict_check_headers.iter().find(|name| {
-            head.headers.get(*name).is_some_and(|value| !is_valid(name, value.to_str().unwrap_or("?")))
-        })?;
+        let bad = self
+            .strict_check_headers
+            .iter()
+            .find(|name| head.headers.get(*name).is_some_and(|value| !is_valid(name, value.to_str().unwrap_or("?"))))?;
         let mut reply = LocalReply::new(
             StatusCode::BAD_REQUEST,
             format!("invalid header '{bad}' with value '{}'", head.headers.get(bad)?.to_str().unwrap_or_default()),

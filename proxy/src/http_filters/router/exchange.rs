@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::accounting::Accounting;
 use super::replies;
 use crate::http::http1::H1Exchange;
-use crate::http::http2::H2Exchange;
+use crate::http::http2::client::H2Exchange;
 use crate::http::{
     Body, BodyError, BodySource, ExchangeError, Frame, RequestHead, ResetReason, ResponseHead, StreamCtl,
 };
@@ -23,8 +23,14 @@ pub struct Exchange {
 }
 
 enum Wire {
-    H1 { exchange: H1Exchange, lease: LeaseH1 },
-    H2 { exchange: H2Exchange, _lease: LeaseH2 },
+    H1 {
+        exchange: H1Exchange,
+        lease: LeaseH1,
+    },
+    H2 {
+        exchange: H2Exchange,
+        _lease: LeaseH2,
+    },
     /// Ended; the connection went where it belongs.
     Done,
 }

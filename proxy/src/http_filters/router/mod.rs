@@ -15,7 +15,7 @@ mod timeouts;
 
 pub use config::RouterConfig;
 pub use exchange::ResponseBody;
-pub use replies::{after_response_started, flag};
+pub use replies::{after_response_started, flag, max_stream_duration};
 pub use timeouts::{Timeouts, stream_duration};
 
 use std::future::poll_fn;
@@ -77,11 +77,11 @@ pub async fn route<S: RouterStream>(
         Action::Route(action) => forward(config, stream, &route, action, body).await,
         Action::Redirect(_) => {
             config.stats.inc(RouterStats::RQ_REDIRECT);
-            stream.with(|head, info| replies::redirect(&route, head, info))
+            stream.with(|head, _| replies::own(&route, head, !config.suppress_envoy_headers))
         }
         Action::DirectResponse(_) => {
             config.stats.inc(RouterStats::RQ_DIRECT_RESPONSE);
-            stream.with(|head, info| replies::direct_response(&route, head, info))
+            stream.with(|head, _| replies::own(&route, head, !config.suppress_envoy_headers))
         }
         Action::NonForwarding => replies::no_route(),
     }
@@ -130,6 +130,18 @@ async fn forward<S: RouterStream>(
     attempt(config, stream, route, &cluster, host, body, action).await
 }
 
+/// The reply when the route's time is up; counts it where a host had the request.
+pub fn timed_out(info: &crate::stream_info::StreamInfo) -> LocalReply {
+    if let Some(cluster) = &info.cluster {
+        cluster.stats.inc(ClusterStats::UPSTREAM_RQ_TIMEOUT);
+        accounting::count_code(cluster, 504, false, false);
+    }
+    if let Some(host) = &info.upstream.host {
+        host.stats.rq_timeout.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+    replies::request_timeout()
+}
+
 fn choose_host(
     cluster: &Arc<Cluster>,
     route: &RouteMatch,
@@ -137,15 +149,10 @@ fn choose_host(
     info: &crate::stream_info::StreamInfo,
 ) -> Option<Arc<Host>> {
     let connection = &info.connection;
-    let original_dst = connection
-        .local_address_restored
-        .get()
-        .then(|| connection.local_address.borrow().socket())
-        .flatten();
+    let original_dst =
+        connection.local_address_restored.get().then(|| connection.local_address.borrow().socket()).flatten();
     let _ = route;
-    cluster
-        .choose_host(&LbContext { original_dst, headers: Some(&head.headers), ..LbContext::default() })
-        .ok()
+    cluster.choose_host(&LbContext { original_dst, headers: Some(&head.headers), ..LbContext::default() }).ok()
 }
 
 async fn attempt<S: RouterStream>(
@@ -158,9 +165,8 @@ async fn attempt<S: RouterStream>(
     action: &RouteAction,
 ) -> Outcome {
     let priority = action.priority.into();
-    let (options, wanted) = stream.with(|head, info| {
-        (connect_options(cluster, head), cluster.http.protocol_for(info.protocol))
-    });
+    let (options, wanted) =
+        stream.with(|head, info| (connect_options(cluster, head), cluster.http.protocol_for(info.protocol)));
     let started = Instant::now();
     let pool_wait = accounting::PendingGuard::new(cluster);
     let lease = pool::lease(cluster, &host, options, wanted, priority).await;

@@ -2,15 +2,15 @@
 
 use std::borrow::Cow;
 
-use http::header::{HeaderName, HeaderValue, LOCATION};
 use http::StatusCode;
+use http::header::{HeaderName, HeaderValue, LOCATION};
 
 use super::Outcome;
 use crate::http::{ExchangeError, RequestHead, ResetReason};
 use crate::http_filters::LocalReply;
 use crate::pool::LeaseError;
-use crate::route::{Action, RouteMatch};
-use crate::stream_info::{ResponseFlags, StreamInfo};
+use crate::route::RouteMatch;
+use crate::stream_info::ResponseFlags;
 
 const X_ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 
@@ -27,23 +27,17 @@ pub fn no_healthy_upstream() -> LocalReply {
         .flag(ResponseFlags::NO_HEALTHY_UPSTREAM)
 }
 
-pub fn redirect(route: &RouteMatch, head: &mut RequestHead, info: &mut StreamInfo) -> Outcome {
-    let Action::Redirect(action) = route.action() else { return no_route() };
-    let location = route.location(head);
-    let mut reply = LocalReply::new(action.response_code, "", "direct_response");
-    match HeaderValue::try_from(location) {
-        Ok(location) => drop(reply.headers.insert(LOCATION, location)),
-        // The request's own bytes made a location that no header can carry.
-        Err(_) => return LocalReply::new(StatusCode::BAD_REQUEST, "", "direct_response").into(),
+/// The route's own answer: a redirect or a direct response.
+pub fn own(route: &RouteMatch, head: &mut RequestHead, keep_originals: bool) -> Outcome {
+    let Some(own) = route.own_reply(head, keep_originals) else { return no_route() };
+    let mut reply = LocalReply::new(own.status, own.body, "direct_response").on_route();
+    if let Some(location) = own.location {
+        match HeaderValue::try_from(location) {
+            Ok(location) => drop(reply.headers.insert(LOCATION, location)),
+            // The request's own bytes made a location that no header can carry.
+            Err(_) => return LocalReply::new(StatusCode::BAD_REQUEST, "", "direct_response").into(),
+        }
     }
-    route.finalize_local_response(&mut reply.headers, head, info, reply.status);
-    reply.into()
-}
-
-pub fn direct_response(route: &RouteMatch, head: &mut RequestHead, info: &mut StreamInfo) -> Outcome {
-    let Action::DirectResponse(action) = route.action() else { return no_route() };
-    let mut reply = LocalReply::new(action.status, action.body.clone(), "direct_response");
-    route.finalize_local_response(&mut reply.headers, head, info, reply.status);
     reply.into()
 }
 
@@ -122,9 +116,9 @@ pub fn words(reason: ResetReason) -> &'static str {
 
 pub fn flag(reason: ResetReason) -> ResponseFlags {
     match reason {
-        ResetReason::LocalConnectionFailure
-        | ResetReason::RemoteConnectionFailure
-        | ResetReason::ConnectionTimeout => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
+        ResetReason::LocalConnectionFailure | ResetReason::RemoteConnectionFailure | ResetReason::ConnectionTimeout => {
+            ResponseFlags::UPSTREAM_CONNECTION_FAILURE
+        }
         ResetReason::ConnectionTermination => ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
         ResetReason::LocalReset | ResetReason::LocalRefusedStreamReset => ResponseFlags::LOCAL_RESET,
         ResetReason::RemoteReset | ResetReason::RemoteRefusedStreamReset | ResetReason::ConnectError => {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use http::header::{HeaderName, HeaderValue};
 use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
 
 use super::RouterConfig;
 use crate::http::RequestHead;
@@ -41,8 +41,6 @@ impl Timeouts {
                 }
                 _ => global = timeouts.timeout,
             }
-        } else if timeouts.timeout_is_set {
-            global = timeouts.timeout;
         }
         let expected = config
             .respect_expected_rq_timeout
@@ -71,6 +69,29 @@ impl Timeouts {
             head.headers.insert(GRPC_TIMEOUT, grpc_value(global));
         }
     }
+}
+
+/// How long the whole stream may take, from its start: the route's `max_stream_duration` or a `grpc-timeout` it caps, else
+/// `otherwise`. Writes what is left into `grpc-timeout`. The outer `None` leaves the limit as it is.
+pub fn stream_duration(
+    action: &RouteAction,
+    head: &mut RequestHead,
+    otherwise: Option<Duration>,
+) -> Option<Option<Duration>> {
+    let limits = action.timeouts.max_stream_duration.as_ref()?;
+    let nonzero = |limit: Duration| (!limit.is_zero()).then_some(limit);
+    let (Some(asked), Some(max)) = (grpc_timeout(&head.headers), limits.grpc_timeout_header_max) else {
+        return Some(match limits.max_stream_duration {
+            Some(limit) => nonzero(limit),
+            None => otherwise,
+        });
+    };
+    let mut limit = if !max.is_zero() && asked > max { max } else { asked };
+    if let Some(offset) = limits.grpc_timeout_header_offset {
+        limit = limit.saturating_sub(offset);
+    }
+    head.headers.insert(GRPC_TIMEOUT, grpc_value(limit));
+    Some(Some(limit))
 }
 
 fn decimal(n: u64) -> HeaderValue {

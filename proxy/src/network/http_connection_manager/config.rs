@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
 use ipnet::IpNet;
+use proto::http_connection_manager as hcm;
 use xds_protos::envoy::config::core::v3 as core;
 use xds_protos::envoy::extensions::filters::network::http_connection_manager::v3 as proto;
-use proto::http_connection_manager as hcm;
 
 use super::local_reply::LocalReplyConfig;
 use super::xfcc::Details;
@@ -18,6 +18,7 @@ use crate::config::{BuildCx, Path, Reject};
 use crate::http::path::{EscapedSlashes, PathOptions};
 use crate::http::{http1, http2};
 use crate::http_filters::HttpFilter;
+use crate::http_filters::router::RouterConfig;
 use crate::net::Address;
 use crate::registry;
 use crate::route::RouteTable;
@@ -74,13 +75,19 @@ pub struct NamedFilter {
     pub disabled: bool,
 }
 
+/// The filters of a connection manager or of an upgrade, in order, and the router at their end.
+pub struct FilterChain {
+    pub filters: Vec<NamedFilter>,
+    pub router: Arc<RouterConfig>,
+}
+
 /// A protocol that a request may switch to, and the filters such a request passes.
 pub struct Upgrade {
     /// Lower-case, e.g. `websocket` or `connect`.
     pub kind: String,
     pub enabled: bool,
     /// `None`: the connection manager's own filters.
-    pub filters: Option<Vec<NamedFilter>>,
+    pub filters: Option<FilterChain>,
 }
 
 /// Which peers count as internal.
@@ -105,8 +112,7 @@ pub struct HcmConfig {
     pub stats: StatBlock<HttpStats>,
     pub tracing_stats: StatBlock<HttpTracingStats>,
     pub routes: Arc<RouteTable>,
-    pub filters: Vec<NamedFilter>,
-    pub router: Arc<RouterConfig>,
+    pub chain: FilterChain,
     pub upgrades: Vec<Upgrade>,
     pub access_logs: Vec<AccessLog>,
     pub flush_access_log_on_new_request: bool,
@@ -141,7 +147,7 @@ pub struct HcmConfig {
     pub path: PathOptions,
     pub strip_port: StripPort,
     pub strip_trailing_host_dot: bool,
-    pub http1: http1::ServerSettings,
+    pub http1: Arc<http1::ServerSettings>,
     pub http2: http2::ServerSettings,
     /// This machine's address, which stands in for loopback peers in `x-forwarded-for`.
     pub local_ip: IpAddr,
@@ -155,9 +161,13 @@ impl HcmConfig {
         let common = p.common_http_protocol_options.clone().unwrap_or_default();
         let common_path = path.field("common_http_protocol_options");
         let routes = match &p.route_specifier {
-            Some(hcm::RouteSpecifier::RouteConfig(routes)) => RouteTable::build(routes, &path.field("route_config"), cx)?,
+            Some(hcm::RouteSpecifier::RouteConfig(routes)) => {
+                RouteTable::build(routes, &path.field("route_config"), cx, true, &registry::filter_config)?
+            }
             Some(hcm::RouteSpecifier::Rds(_)) => {
-                return Err(path.field("rds").reject("route discovery needs a control plane, which is not supported yet"));
+                return Err(path
+                    .field("rds")
+                    .reject("route discovery needs a control plane, which is not supported yet"));
             }
             Some(hcm::RouteSpecifier::ScopedRoutes(_)) => {
                 return Err(path.field("scoped_routes").reject("scoped routes are not supported yet"));
@@ -166,14 +176,16 @@ impl HcmConfig {
         };
         let stat_prefix = p.stat_prefix.trim_end_matches('.').to_owned();
         let scope = format!("http.{stat_prefix}");
+        let (http1, http2) = super::codecs::build(p, path, cx)?;
+        let chain = filters(&p.http_filters, &path.field("http_filters"), &scope, cx)?;
         let access_log_options = p.access_log_options.unwrap_or_default();
         Ok(HcmConfig {
             codec: codec(p, path)?,
             stats: cx.stats.block(&scope),
             tracing_stats: cx.stats.block(&format!("{scope}.tracing")),
-            internal_only_headers: routes.internal_only_headers().to_vec(),
-            routes: Arc::new(routes),
-            filters: filters(&p.http_filters, &path.field("http_filters"), &scope, cx)?,
+            internal_only_headers: routes.internal_only_headers.to_vec(),
+            routes,
+            chain,
             upgrades: upgrades(p, path, &scope, cx)?,
             access_logs: access_logs(&p.access_log, &path.field("access_log"), cx)?,
             flush_access_log_on_new_request: p.flush_access_log_on_new_request
@@ -240,15 +252,11 @@ impl HcmConfig {
                 _ => StripPort::Keep,
             },
             strip_trailing_host_dot: p.strip_trailing_host_dot,
-            http1: http1::ServerSettings::build(p, path)?,
-            http2: http2::ServerSettings::build(p, path)?,
+            http1: Arc::new(http1),
+            http2,
             local_ip: crate::net::local_ip(cx.options.prefer_ipv6),
             stat_prefix,
         })
-    }
-
-    pub fn router_stats(scope: &str, cx: &BuildCx) -> StatBlock<RouterStats> {
-        cx.stats.block(scope)
     }
 }
 
@@ -278,34 +286,39 @@ fn codec(p: &proto::HttpConnectionManager, path: &Path<'_>) -> Result<CodecType,
         hcm::CodecType::Auto => Ok(CodecType::Auto),
         hcm::CodecType::Http1 => Ok(CodecType::Http1),
         hcm::CodecType::Http2 => Ok(CodecType::Http2),
-        hcm::CodecType::Http3 => Err(path.field("codec_type").reject("expected AUTO, HTTP1 or HTTP2; HTTP3 is not supported")),
+        hcm::CodecType::Http3 => {
+            Err(path.field("codec_type").reject("expected AUTO, HTTP1 or HTTP2; HTTP3 is not supported"))
+        }
     }
 }
 
-fn filters(
-    list: &[proto::HttpFilter],
-    path: &Path<'_>,
-    scope: &str,
-    cx: &BuildCx,
-) -> Result<Vec<NamedFilter>, Reject> {
-    let mut out = Vec::with_capacity(list.len());
+fn filters(list: &[proto::HttpFilter], path: &Path<'_>, scope: &str, cx: &BuildCx) -> Result<FilterChain, Reject> {
+    let mut filters = Vec::with_capacity(list.len());
     for (i, filter) in list.iter().enumerate() {
         let at = path.index(i);
         let last = i + 1 == list.len();
-        let Some(built) = registry::http_filter(filter, &at, scope, cx)? else { continue };
-        if built.is_terminal() != last {
-            return Err(at.reject(if last {
-                "expected the last filter to be the router (envoy.filters.http.router)"
-            } else {
-                "a terminal filter must be the last of the chain"
-            }));
+        match registry::http_filter(filter, &at, scope, cx)? {
+            None => {}
+            Some(registry::HttpFilterKind::Filter(built)) if !last => {
+                filters.push(NamedFilter {
+                    name: filter.name.as_str().into(),
+                    filter: built,
+                    disabled: filter.disabled,
+                });
+            }
+            Some(registry::HttpFilterKind::Router(_)) if filter.disabled => {
+                return Err(at.field("disabled").reject("the router cannot be disabled"));
+            }
+            Some(registry::HttpFilterKind::Router(router)) if last => return Ok(FilterChain { filters, router }),
+            Some(registry::HttpFilterKind::Router(_)) => {
+                return Err(at.reject("expected the router to be the last filter of the chain"));
+            }
+            Some(registry::HttpFilterKind::Filter(_)) => {
+                return Err(at.reject("expected the last filter to be the router (envoy.filters.http.router)"));
+            }
         }
-        out.push(NamedFilter { name: filter.name.as_str().into(), filter: built, disabled: filter.disabled });
     }
-    if out.is_empty() {
-        return Err(path.reject("expected at least the router filter (envoy.filters.http.router)"));
-    }
-    Ok(out)
+    Err(path.reject("expected the router (envoy.filters.http.router) as the last filter"))
 }
 
 fn upgrades(
@@ -320,7 +333,9 @@ fn upgrades(
         let at = path.index(i);
         let kind = upgrade.upgrade_type.to_ascii_lowercase();
         if out.iter().any(|known| known.kind == kind) {
-            return Err(at.field("upgrade_type").reject(format_args!("{:?} is configured twice", upgrade.upgrade_type)));
+            return Err(at
+                .field("upgrade_type")
+                .reject(format_args!("{:?} is configured twice", upgrade.upgrade_type)));
         }
         let own = match upgrade.filters.as_slice() {
             [] => None,
@@ -354,14 +369,15 @@ fn scheme_transformation(p: &proto::HttpConnectionManager) -> SchemeTransformati
     match &p.scheme_header_transformation {
         Some(t) if t.match_upstream => SchemeTransformation::MatchUpstream,
         Some(core::SchemeHeaderTransformation {
-            transformation: Some(Transformation::SchemeToOverwrite(scheme)), ..
+            transformation: Some(Transformation::SchemeToOverwrite(scheme)),
+            ..
         }) => SchemeTransformation::To(scheme == "https"),
         _ => SchemeTransformation::None,
     }
 }
 
 /// A time limit: absent means `default`, zero means none.
-fn limit(
+pub fn limit(
     value: Option<&prost_types::Duration>,
     default: Option<Duration>,
     path: &Path<'_>,
@@ -374,10 +390,9 @@ fn limit(
 
 fn xff_hops(p: &proto::HttpConnectionManager, path: &Path<'_>) -> Result<u32, Reject> {
     if p.xff_num_trusted_hops > 100 {
-        return Err(path.field("xff_num_trusted_hops").reject(format_args!(
-            "expected at most 100 hops, got {}",
-            p.xff_num_trusted_hops
-        )));
+        return Err(path
+            .field("xff_num_trusted_hops")
+            .reject(format_args!("expected at most 100 hops, got {}", p.xff_num_trusted_hops)));
     }
     Ok(p.xff_num_trusted_hops)
 }
@@ -429,10 +444,8 @@ fn client_cert_details(p: &proto::HttpConnectionManager, path: &Path<'_>) -> Res
 fn path_options(p: &proto::HttpConnectionManager, path: &Path<'_>) -> Result<PathOptions, Reject> {
     use hcm::PathWithEscapedSlashesAction as Action;
     let action = Action::try_from(p.path_with_escaped_slashes_action).map_err(|_| {
-        path.field("path_with_escaped_slashes_action").reject(format_args!(
-            "unknown value {}",
-            p.path_with_escaped_slashes_action
-        ))
+        path.field("path_with_escaped_slashes_action")
+            .reject(format_args!("unknown value {}", p.path_with_escaped_slashes_action))
     })?;
     Ok(PathOptions {
         normalize: p.normalize_path.unwrap_or(false),

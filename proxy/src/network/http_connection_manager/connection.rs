@@ -137,8 +137,7 @@ impl CodecService for HcmConnection {
         stats.inc(HttpStats::DOWNSTREAM_CX_PROTOCOL_ERROR);
         let mut info = StreamInfo::new(self.info.clone(), Some(bad.protocol));
         let body = bad.status.canonical_reason().unwrap_or_default();
-        let reply =
-            LocalReply::new(bad.status, body, bad.details).flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
+        let reply = LocalReply::new(bad.status, body, bad.details).flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
         info.flags = reply.flags;
         info.response_code_details = Some(reply.details.clone());
         let (mut head, body) = local_reply::render(reply, bad.head.as_deref(), &mut info, &config.local_reply);

@@ -9,6 +9,7 @@
 //!
 //! Deliberately missing: HTTP/3, tracing, route discovery (refused by [`config`]).
 
+mod codecs;
 pub mod config;
 mod connection;
 mod deadlines;
@@ -22,6 +23,7 @@ mod xfcc;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +45,7 @@ use crate::stats::names::ListenerHttpStats;
 use config::{CodecType, HcmConfig};
 use connection::HcmConnection;
 
+pub use codecs::header_key_format;
 pub use response_headers::is_grpc;
 
 /// The client connection preface of HTTP/2 (RFC 9113 §3.4).
@@ -81,7 +84,7 @@ impl TerminalFilter for HttpConnectionManager {
 
 impl HttpConnectionManager {
     async fn run(self: Arc<Self>, connection: Connection) {
-        let Connection { mut io, info, drain, guard, .. } = connection;
+        let Connection { mut io, info, drain, guard, buffer_limit } = connection;
         let protocol = match self.config.codec {
             CodecType::Http1 => Protocol::Http11,
             CodecType::Http2 => Protocol::Http2,
@@ -106,8 +109,11 @@ impl HttpConnectionManager {
             self.listener_stats.clone(),
         );
         match protocol {
-            Protocol::Http2 => http2::server::serve(io, service, &self.config.http2, drain).await,
-            Protocol::Http10 | Protocol::Http11 => http1::server::serve(io, service, &self.config.http1, drain).await,
+            Protocol::Http2 => http2::server::serve(io, service, Rc::new(self.config.http2.clone()), drain).await,
+            Protocol::Http10 | Protocol::Http11 => {
+                let end = http1::server::serve(io, service, self.config.http1.clone(), drain, buffer_limit).await;
+                tracing::trace!(?end, "HTTP/1 connection ended");
+            }
         }
         drop(guard);
     }

@@ -4,8 +4,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{HeaderName, HeaderValue};
 use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
 
 use super::config::{HcmConfig, SchemeTransformation};
 use super::{request_id, xfcc};

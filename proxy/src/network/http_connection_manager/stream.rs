@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use http::{HeaderMap, Method, StatusCode};
 
-use super::config::{HcmConfig, NamedFilter, StripPort, Upgrade};
+use super::config::{FilterChain, HcmConfig, StripPort, Upgrade};
 use super::connection::HcmConnection;
 use super::deadlines::{Deadlines, Expired, LazyTimer};
 use super::{local_reply, request_headers, response_headers};
@@ -131,7 +131,7 @@ impl Stream {
                 LocalReply::new(status, "downstream duration timeout", "max_duration_timeout").into()
             }
             Expired::Route => router::timed_out(&self.cx.borrow().info).into(),
-            Expired::RouteMaxDuration => router::max_stream_duration(&self.cx.borrow().info).into(),
+            Expired::RouteMaxDuration => router::max_stream_duration().into(),
         }
     }
 
@@ -141,11 +141,11 @@ impl Stream {
             return reply.into();
         }
         let connection = self.connection.clone();
-        let filters: &[NamedFilter] = match self.filters(&connection.config) {
-            Ok(filters) => filters,
+        let chain = match self.chain(&connection.config) {
+            Ok(chain) => chain,
             Err(reply) => return reply.into(),
         };
-        for filter in filters {
+        for filter in &chain.filters {
             let route_says = self.cx.borrow().route.as_ref().and_then(|route| route.filter_disabled(&filter.name));
             if route_says.unwrap_or(filter.disabled) {
                 continue;
@@ -166,7 +166,7 @@ impl Stream {
             }
         }
         let route = self.cx.borrow().route.clone();
-        router::route(&connection.config.router, &**self, route, body).await
+        router::route(&chain.router, &**self, route, body).await
     }
 
     /// Everything before the filters: what the head must be, who sent it, where it goes.
@@ -251,12 +251,12 @@ impl Stream {
     }
 
     /// The filters that this request passes: an upgrade may have its own, or be forbidden.
-    fn filters<'c>(&self, config: &'c HcmConfig) -> Result<&'c [NamedFilter], LocalReply> {
+    fn chain<'c>(&self, config: &'c HcmConfig) -> Result<&'c FilterChain, LocalReply> {
         let head = self.head.borrow();
         let kind = match (&head.upgrade, &head.method) {
             (Some(kind), _) => kind.as_str(),
             (None, &Method::CONNECT) => "connect",
-            _ => return Ok(&config.filters),
+            _ => return Ok(&config.chain),
         };
         let cx = self.cx.borrow();
         let by_route = cx.route.as_ref().and_then(|route| match route.action() {
@@ -270,22 +270,27 @@ impl Stream {
         if !allowed {
             // No route at all is told as such, before the upgrade is.
             if cx.route.is_none() && kind == "connect" {
-                return Ok(&config.filters);
+                return Ok(&config.chain);
             }
             config.stats.inc(HttpStats::DOWNSTREAM_RQ_WS_ON_NON_WS_ROUTE);
             return Err(LocalReply::new(StatusCode::FORBIDDEN, "", "upgrade_failed"));
         }
-        Ok(by_manager.and_then(|upgrade| upgrade.filters.as_deref()).unwrap_or(&config.filters))
+        Ok(by_manager.and_then(|upgrade| upgrade.filters.as_ref()).unwrap_or(&config.chain))
     }
 
     /// Gives a reply of our own its final form.
     fn local(self: &Rc<Self>, reply: LocalReply) -> Reply {
         let (head, body) = {
             let request = self.head.borrow();
-            let info = &mut self.cx.borrow_mut().info;
+            let StreamCx { info, route, .. } = &mut *self.cx.borrow_mut();
             info.flags = info.flags.with(reply.flags);
             info.response_code_details = Some(reply.details.clone());
-            local_reply::render(reply, Some(&request), info, &self.config().local_reply)
+            let on_route = reply.on_route;
+            let (mut head, body) = local_reply::render(reply, Some(&request), info, &self.config().local_reply);
+            if let Some(route) = route.as_ref().filter(|_| on_route) {
+                route.finalize_response_headers(&mut head, &request, info);
+            }
+            (head, body)
         };
         self.respond(head, body)
     }
@@ -298,7 +303,7 @@ impl Stream {
         {
             let request = self.head.borrow();
             let cx = &mut *self.cx.borrow_mut();
-            for filter in config.filters.iter().rev() {
+            for filter in config.chain.filters.iter().rev() {
                 filter.filter.response(&mut head, &mut body, &request, cx);
             }
             response_headers::mutate(&mut head, Some(&request), config, now);

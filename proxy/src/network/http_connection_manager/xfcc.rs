@@ -66,10 +66,10 @@ fn element(tls: &crate::stream_info::TlsInfo, details: Details) -> String {
     let leaf = &peer.leaf;
     field(format_args!("Hash={}", leaf.sha256_hex()));
     if details.cert {
-        field(format_args!("Cert=\"{}\"", leaf.url_encoded_pem()));
+        field(format_args!("Cert=\"{}\"", url_encode(leaf.pem())));
     }
     if details.chain {
-        field(format_args!("Chain=\"{}\"", peer.url_encoded_chain()));
+        field(format_args!("Chain=\"{}\"", url_encode(&chain_pem(peer))));
     }
     if details.subject {
         field(format_args!("Subject=\"{}\"", escape_quotes(leaf.subject())));
@@ -98,4 +98,36 @@ fn element(tls: &crate::stream_info::TlsInfo, details: Details) -> String {
 /// A name with a `"` in it must not end its field.
 fn escape_quotes(text: &str) -> std::borrow::Cow<'_, str> {
     if text.contains('"') { text.replace('"', "\\\"").into() } else { text.into() }
+}
+
+/// The chain as the peer sent it, leaf first.
+fn chain_pem(peer: &crate::stream_info::PeerCertificate) -> String {
+    use base64::Engine;
+    let mut out = String::new();
+    for der in &peer.chain {
+        let text = base64::engine::general_purpose::STANDARD.encode(der);
+        out.push_str("-----BEGIN CERTIFICATE-----\n");
+        for line in text.as_bytes().chunks(64) {
+            out.push_str(std::str::from_utf8(line).unwrap_or_default());
+            out.push('\n');
+        }
+        out.push_str("-----END CERTIFICATE-----\n");
+    }
+    out
+}
+
+/// PEM as Envoy escapes it for a header: what would end the field or the line, and `+`, `/`, `=`.
+fn url_encode(pem: &str) -> String {
+    let mut out = String::with_capacity(pem.len() + 64);
+    for c in pem.chars() {
+        match c {
+            '\n' => out.push_str("%0A"),
+            ' ' => out.push_str("%20"),
+            '+' => out.push_str("%2B"),
+            '/' => out.push_str("%2F"),
+            '=' => out.push_str("%3D"),
+            c => out.push(c),
+        }
+    }
+    out
 }
