@@ -173,8 +173,21 @@ pub struct StreamCtl {
     pub body_received: Cell<u64>,
     /// When the last byte of the request was read.
     pub request_complete: Cell<Option<std::time::Instant>>,
+    /// What the router's exchange counted on the upstream side.
+    pub upstream: UpstreamWire,
     /// When the first byte of the final response was handed to the socket.
     pub first_tx: Cell<Option<std::time::Instant>>,
+}
+
+/// Bytes and moments of the last upstream exchange; headers count as they were written and read.
+#[derive(Default)]
+pub struct UpstreamWire {
+    pub sent: Cell<u64>,
+    pub received: Cell<u64>,
+    pub header_sent: Cell<u64>,
+    pub header_received: Cell<u64>,
+    pub first_rx_body: Cell<Option<std::time::Instant>>,
+    pub last_rx: Cell<Option<std::time::Instant>>,
 }
 
 impl StreamCtl {

@@ -21,5 +21,5 @@ pub use exchange::ExchangeError;
 pub use field_name::FieldName;
 pub use message::{
     BadRequest, CodecService, HeaderCase, Protocol, Reply, Request, RequestHead, ResetReason, ResponseHead, Scheme,
-    StreamCtl,
+    StreamCtl, UpstreamWire,
 };

@@ -14,12 +14,12 @@ use crate::http::{
 };
 use crate::http_filters::LocalReply;
 use crate::pool::{Lease, LeaseH1, LeaseH2};
-use crate::stream_info::StreamInfo;
 
 /// An exchange under way. Dropping it before the end resets the upstream stream (HTTP/1: closes the connection).
 pub struct Exchange {
     wire: Wire,
     accounting: Accounting,
+    ctl: Rc<StreamCtl>,
 }
 
 enum Wire {
@@ -40,7 +40,13 @@ impl Exchange {
     ///
     /// # Errors
     /// When the request cannot be written in the connection's protocol, or the connection is gone.
-    pub fn start(lease: Lease, head: &RequestHead, body: Body, accounting: Accounting) -> Result<Self, LocalReply> {
+    pub fn start(
+        lease: Lease,
+        head: &RequestHead,
+        body: Body,
+        accounting: Accounting,
+        ctl: Rc<StreamCtl>,
+    ) -> Result<Self, LocalReply> {
         let wire = match lease {
             Lease::H1(mut lease) => {
                 let Some(client) = lease.take() else { return Err(gone()) };
@@ -54,7 +60,7 @@ impl Exchange {
                 Err(error) => return Err(replies::reset_before_response(&error)),
             },
         };
-        Ok(Exchange { wire, accounting })
+        Ok(Exchange { wire, accounting, ctl })
     }
 
     /// The final response's head. Interim heads go to `ctl` where the downstream may have them.
@@ -88,19 +94,20 @@ impl Exchange {
         self.close(true);
     }
 
-    pub fn response_head(
-        &mut self,
-        head: &ResponseHead,
-        request: &RequestHead,
-        request_complete: Option<Instant>,
-        _now: Instant,
-    ) {
+    pub fn response_head(&mut self, head: &ResponseHead, request: &RequestHead, request_complete: Option<Instant>) {
+        self.ctl.upstream.header_received.set(head.wire_size as u64);
         self.accounting.response(head, request, request_complete);
     }
 
-    /// Writes what the codec counted into the stream's facts.
-    pub fn note(&self, info: &mut StreamInfo) {
-        let _ = info;
+    /// Tells the stream what this exchange cost on the wire.
+    fn note_wire(&self) {
+        let wire = &self.ctl.upstream;
+        if let Wire::H1 { exchange, .. } = &self.wire {
+            let (sent, received) = exchange.bytes();
+            wire.sent.set(sent);
+            wire.received.set(received);
+            wire.header_sent.set(exchange.header_bytes_sent());
+        }
     }
 
     pub fn into_body(self) -> Body {
@@ -117,7 +124,10 @@ impl Exchange {
 
     /// The response ended cleanly: a connection that can serve again goes back to its pool.
     fn complete(&mut self) {
-        self.accounting.complete(Instant::now());
+        let now = Instant::now();
+        self.accounting.complete(now);
+        self.ctl.upstream.last_rx.set(Some(now));
+        self.note_wire();
         match std::mem::replace(&mut self.wire, Wire::Done) {
             Wire::H1 { exchange, lease } => match exchange.into_client() {
                 Some(client) => lease.give_back(client),
@@ -128,6 +138,7 @@ impl Exchange {
     }
 
     fn close(&mut self, by_peer: bool) {
+        self.note_wire();
         if let Wire::H1 { lease, .. } = &self.wire {
             if by_peer { lease.connection.closed_by_peer(true) } else { lease.connection.closed_by_us(true) }
         }
@@ -168,6 +179,10 @@ impl BodySource for ResponseBody {
         match &frame {
             None => self.exchange.complete(),
             Some(Ok(_)) => {
+                let wire = &self.exchange.ctl.upstream;
+                if wire.first_rx_body.get().is_none() {
+                    wire.first_rx_body.set(Some(Instant::now()));
+                }
                 if self.is_end_stream() {
                     self.exchange.complete();
                 }

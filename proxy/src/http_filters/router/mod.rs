@@ -47,6 +47,8 @@ pub trait RouterStream {
     fn with<R>(&self, f: impl FnOnce(&mut RequestHead, &mut crate::stream_info::StreamInfo) -> R) -> R;
     fn ctl(&self) -> &Rc<StreamCtl>;
     fn set_timeouts(&self, timeouts: &Timeouts);
+    /// `max_stream_duration` of the cluster, from now.
+    fn set_upstream_duration(&self, limit: Option<std::time::Duration>);
     /// The downstream connection's protocol decides for `use_downstream_protocol_config`.
     fn clusters(&self) -> &crate::cluster::ClusterManager;
     fn proxy_100_continue(&self) -> bool;
@@ -105,6 +107,7 @@ async fn forward<S: RouterStream>(
     }
     let timeouts = stream.with(|head, _| Timeouts::of(action, head, config));
     stream.set_timeouts(&timeouts);
+    stream.set_upstream_duration(cluster.http.max_stream_duration);
 
     let host = match stream.with(|head, info| choose_host(&cluster, route, head, info)) {
         Some(host) => host,
@@ -190,7 +193,8 @@ async fn attempt<S: RouterStream>(
     };
     let accounting = Accounting::start(cluster.clone(), host, permit, started);
     note_connection(stream, &lease, started);
-    let mut exchange = match stream.with(|head, _| Exchange::start(lease, head, body, accounting)) {
+    let mut exchange = match stream.with(|head, _| Exchange::start(lease, head, body, accounting, stream.ctl().clone()))
+    {
         Ok(exchange) => exchange,
         Err(reply) => return accounting::local_failure(cluster, stream, reply),
     };
@@ -200,7 +204,6 @@ async fn attempt<S: RouterStream>(
         Err(error) => {
             let reply = replies::reset_before_response(&error);
             exchange.failed(&error);
-            stream.with(|_, info| exchange.note(info));
             return accounting::local_failure(cluster, stream, reply);
         }
     };
@@ -209,7 +212,7 @@ async fn attempt<S: RouterStream>(
         info.upstream.timing.first_rx = Some(now);
         info.response_code_details.get_or_insert("via_upstream".into());
         let complete = stream.ctl().request_complete.get();
-        exchange.response_head(&head, request, complete, now);
+        exchange.response_head(&head, request, complete);
         if !config.suppress_envoy_headers {
             let service_time = complete.map_or(0, |at| now.saturating_duration_since(at).as_millis() as u64);
             head.headers.insert(X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(service_time));

@@ -182,6 +182,10 @@ impl Stream {
             self.ctl.informational.borrow_mut().push_back(ResponseHead::new(StatusCode::CONTINUE));
             self.ctl.wake();
         }
+        if head.method == Method::CONNECT && head.upgrade.is_some() {
+            // Extended CONNECT (RFC 8441) is from here on what HTTP/1 calls an upgrade, as in Envoy.
+            head.method = Method::GET;
+        }
         if let Some(reply) = check_head(head) {
             return Some(reply);
         }
@@ -387,6 +391,10 @@ impl RouterStream for Stream {
         self.note_request_end();
     }
 
+    fn set_upstream_duration(&self, limit: Option<std::time::Duration>) {
+        self.deadlines.set_route_max_duration(limit.and_then(|limit| Instant::now().checked_add(limit)));
+    }
+
     fn clusters(&self) -> &crate::cluster::ClusterManager {
         &self.connection.clusters
     }
@@ -479,6 +487,13 @@ impl Stream {
         info.downstream_wire_bytes_received = self.ctl.wire_received.get();
         info.downstream_wire_bytes_sent = self.ctl.wire_sent.get();
         info.downstream_header_bytes_sent = self.ctl.header_bytes_sent.get();
+        let upstream = &self.ctl.upstream;
+        info.upstream.wire_bytes_sent = upstream.sent.get();
+        info.upstream.wire_bytes_received = upstream.received.get();
+        info.upstream.header_bytes_sent = upstream.header_sent.get();
+        info.upstream.header_bytes_received = upstream.header_received.get();
+        info.upstream.timing.first_rx_body = upstream.first_rx_body.get();
+        info.upstream.timing.last_rx = upstream.last_rx.get();
         let head = self.head.borrow();
         info.downstream_header_bytes_received = head.wire_size as u64;
         if !config.access_logs.is_empty() {
