@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use prost::Message;
 use prost_types::Any;
 use xds_protos::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpFilter as HttpFilterProto, http_filter,
@@ -127,13 +126,15 @@ fn same_message(a: &str, b: &str) -> bool {
 
 /// Takes `udpa.type.v1.TypedStruct` or `xds.type.v3.TypedStruct` off a configuration.
 fn unwrap_typed_struct<'c>(config: &'c Any, path: &Path<'_>) -> Result<Cow<'c, Any>, Reject> {
-    let is = |name: &str| config.type_url.rsplit('/').next() == Some(name);
-    if !is("udpa.type.v1.TypedStruct") && !is("xds.type.v3.TypedStruct") {
-        return Ok(Cow::Borrowed(config));
-    }
-    let typed = xds_protos::xds::r#type::v3::TypedStruct::decode(&*config.value)
-        .map_err(|e| path.reject(format_args!("expected a TypedStruct: {e}")))?;
-    Err(path.reject(format_args!("TypedStruct is not supported yet, got one for {}", typed.type_url)))
+    xds_protos::typed_struct::unwrap_typed_struct(config).map_err(|problems| match problems.first() {
+        Some(problem) if problem.path.is_empty() => {
+            path.reject(format_args!("expected {}, got {}", problem.expected, problem.got))
+        }
+        Some(problem) => {
+            path.field(&problem.path).reject(format_args!("expected {}, got {}", problem.expected, problem.got))
+        }
+        None => path.reject("expected a TypedStruct that holds a known message"),
+    })
 }
 
 /// A filter of an HTTP chain: one before the router, or the router.
