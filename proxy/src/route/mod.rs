@@ -43,5 +43,6 @@ pub use query::{cookie, query_parameter};
 pub use redirect::{PathRedirect, RedirectAction};
 pub use retry::{RateLimitedBackOff, ResetHeaderFormat, RetryHostPredicate, RetryOn, RetryPolicy};
 pub use rewrite::{HostRewrite, PathRewrite, path_only, update_authority};
+pub(crate) use table::port_start;
 pub use table::{Decorator, Recorder, RouteEntry, RouteMatch, RouteTable, TlsRequirement, VirtualHost};
 pub use virtual_cluster::{VirtualCluster, VirtualClusters};
