@@ -6,7 +6,8 @@
 //! runs: `h2` flushes after each larger DATA frame, which on a busy connection would be one system call for each response.
 //!
 //! Invariants:
-//! - the driver calls [`Wire::poll_flush`] after it has polled `h2`, and then looks at [`Wire::violation`];
+//! - the driver calls [`Wire::begin`] before it polls `h2` and [`Wire::poll_flush`] afterwards, and then looks at
+//!   [`Wire::violation`];
 //! - a connection with nothing to write holds no write buffer: it comes from the thread's spare one and goes back.
 
 use std::cell::{Cell, RefCell};
@@ -28,6 +29,9 @@ use crate::stats::StatBlock;
 
 /// Writes are copied together up to this size; what is larger goes to the socket from where it lies.
 const GATHER: usize = 16 * 1024;
+/// Bytes read each time the driver runs. What frames cost beyond their bytes (a head of a thousand tiny fields) is bounded by
+/// this until the driver has looked, and other connections of the thread get their turn.
+const READ_BUDGET: usize = 64 * 1024;
 /// Heads whose size nobody has asked for yet; more than streams can wait to be accepted.
 const HEADS: usize = 4096;
 
@@ -51,6 +55,8 @@ struct Shared {
     settings_applied: Cell<u32>,
     /// A GOAWAY that announces the end waits to be written.
     announce: Cell<bool>,
+    /// Bytes that may still be read before the driver runs again.
+    read_budget: Cell<usize>,
     bytes_received: Cell<u64>,
     bytes_sent: Cell<u64>,
     last_read: Cell<Instant>,
@@ -106,6 +112,7 @@ pub fn guard(io: Io, limits: FloodLimits, stats: StatBlock<Http2Stats>) -> (Guar
         goaway: Cell::new(None),
         settings_applied: Cell::new(0),
         announce: Cell::new(false),
+        read_budget: Cell::new(READ_BUDGET),
         bytes_received: Cell::new(0),
         bytes_sent: Cell::new(0),
         last_read: Cell::new(now),
@@ -163,6 +170,11 @@ impl Wire {
             }
         }
         None
+    }
+
+    /// To be called each time the driver runs, before it polls `h2`.
+    pub fn begin(&self) {
+        self.0.read_budget.set(READ_BUDGET);
     }
 
     /// Announces the end of the connection without refusing anything yet: a GOAWAY with the highest stream id, of which `h2`
@@ -368,10 +380,16 @@ impl AsyncRead for Guard {
         if shared.violation.get().is_some() {
             return Poll::Pending;
         }
+        let budget = shared.read_budget.get();
+        if budget == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut *shared.io.borrow_mut()).poll_read(cx, buf))?;
         let new = buf.filled().get(before..).unwrap_or_default();
         if !new.is_empty() {
+            shared.read_budget.set(budget.saturating_sub(new.len()));
             shared.received(new);
         }
         if shared.violation.get().is_some() {

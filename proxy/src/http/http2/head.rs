@@ -28,11 +28,10 @@ pub enum Refusal {
     Answer(BadRequest),
 }
 
-impl Refusal {
-    fn answer(status: StatusCode, details: &'static str) -> Self {
-        let (details, protocol) = (Cow::Borrowed(details), Protocol::Http2);
-        Refusal::Answer(BadRequest { status, details, protocol, head: None })
-    }
+/// Why, before it is known what of the head can be told.
+enum Why {
+    Reset(&'static str),
+    Answer(StatusCode, &'static str),
 }
 
 /// Detail strings: Envoy's where it has one.
@@ -40,13 +39,45 @@ pub mod details {
     pub const INVALID_HEADER: &str = "http2.invalid.header.field";
     pub const MESSAGING: &str = "http2.violation.of.messaging.rule";
     pub const TOO_MANY_HEADERS: &str = "http2.too_many_headers";
+    pub const LIST_TOO_LARGE: &str = "http2.header_list_size_too_large";
     pub const UNEXPECTED_UNDERSCORE: &str = "http2.unexpected_underscore";
     pub const MISSING_HOST: &str = "missing_host_header";
     pub const INVALID_PATH: &str = "http2.invalid_path";
 }
 
-/// Pseudo-headers count towards `max_headers_count`, as in Envoy.
-const PSEUDO_HEADERS: usize = 4;
+/// Bounds on a list of fields, head or trailers.
+#[derive(Debug, Clone, Copy)]
+pub struct ListLimits {
+    pub max_count: u32,
+    /// Octets, counted as SETTINGS_MAX_HEADER_LIST_SIZE does.
+    pub max_size: u32,
+}
+
+impl ListLimits {
+    pub fn new(max_count: u32, max_kb: u32) -> Self {
+        ListLimits { max_count, max_size: max_kb.saturating_mul(1024) }
+    }
+
+    /// # Errors
+    /// The list is longer or larger. `pseudo` pseudo-headers of `pseudo_size` octets count too, as in Envoy.
+    pub fn check(&self, headers: &HeaderMap, pseudo: usize, pseudo_size: usize) -> Result<(), &'static str> {
+        let count = headers.len() + pseudo;
+        if decoded_size(headers) + pseudo_size + 32 * count > self.max_size as usize {
+            Err(details::LIST_TOO_LARGE)
+        } else if count > self.max_count as usize {
+            Err(details::TOO_MANY_HEADERS)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The limit to give `h2`. Beyond it `h2` drops fields, of trailers silently: with this much more than our own limit, and
+    /// [`FloodLimits::max_header_block`](super::flood::FloodLimits::max_header_block) bounding the largest field, a list
+    /// that lost some is still over ours.
+    pub fn for_h2(&self, max_header_block: u32) -> u32 {
+        self.max_size.saturating_add(max_header_block.saturating_mul(2))
+    }
+}
 
 /// Makes the canonical head of a request. `wire_size` is that of its frames; `is_tls` stands in for a `:scheme` that is
 /// neither http nor https, which must not decide what is secure.
@@ -57,20 +88,17 @@ pub fn request(
     settings: &ServerSettings,
 ) -> Result<RequestHead, Refusal> {
     let request::Parts { method, uri, mut headers, mut extensions, .. } = parts;
-    if headers.len() + PSEUDO_HEADERS > settings.max_headers_count as usize {
-        settings.stats.inc(Http2Stats::HEADER_OVERFLOW);
-        return Err(Refusal::answer(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, details::TOO_MANY_HEADERS));
-    }
-    if headers.values().any(|value| !is_clean(value, settings.options.disallow_obs_text)) {
-        return Err(Refusal::Reset(details::INVALID_HEADER));
-    }
-    underscores(&mut headers, settings)?;
-    check::content_length(&headers).map_err(|_| Refusal::Reset(details::MESSAGING))?;
-    check::sanitize_te(&mut headers);
     let upgrade = extensions.remove::<h2::ext::Protocol>().map(|p| ByteStr::from(p.as_str().to_ascii_lowercase()));
-    let authority = authority(&uri, &method, &mut headers)?;
-    let path = path(&uri, &method, upgrade.is_some())?;
-    join_cookies(&mut headers);
+    let checked = check_request(&method, &uri, &mut headers, upgrade.is_some(), settings);
+    let (authority, path) = match &checked {
+        Ok((authority, path)) => (authority.clone(), path.clone()),
+        Err(Why::Reset(details)) => return Err(Refusal::Reset(details)),
+        // For the access log.
+        Err(Why::Answer(..)) => (
+            ByteStr::from(uri.authority().map_or("", Authority::as_str)),
+            ByteStr::from(uri.path_and_query().map_or("", PathAndQuery::as_str)),
+        ),
+    };
     let scheme = match uri.scheme_str() {
         Some(s) if s.eq_ignore_ascii_case("https") => Scheme::Https,
         Some(s) if s.eq_ignore_ascii_case("http") => Scheme::Http,
@@ -78,27 +106,56 @@ pub fn request(
         _ => Scheme::Http,
     };
     let wire_size = wire_size.map_or_else(|| decoded_size(&headers), |size| size as usize);
-    Ok(RequestHead {
-        method,
-        scheme,
-        authority,
-        path,
-        upgrade,
-        headers,
-        protocol: Protocol::Http2,
-        case: None,
-        wire_size,
-    })
+    let protocol = Protocol::Http2;
+    let head = RequestHead { method, scheme, authority, path, upgrade, headers, protocol, case: None, wire_size };
+    match checked {
+        Err(Why::Answer(status, details)) => {
+            let head = Some(Box::new(head));
+            Err(Refusal::Answer(BadRequest { status, details: Cow::Borrowed(details), protocol, head }))
+        }
+        _ => Ok(head),
+    }
+}
+
+fn check_request(
+    method: &Method,
+    uri: &Uri,
+    headers: &mut HeaderMap,
+    is_extended: bool,
+    settings: &ServerSettings,
+) -> Result<(ByteStr, ByteStr), Why> {
+    let authority_size = uri.authority().map_or(0, |authority| authority.as_str().len());
+    let path_size = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    // Names of the four pseudo-headers and, roughly, the values of method and scheme.
+    let pseudo_size = authority_size + path_size + 42;
+    settings.list_limits().check(headers, 4, pseudo_size).map_err(|details| {
+        settings.stats.inc(match details {
+            details::TOO_MANY_HEADERS => Http2Stats::HEADER_OVERFLOW,
+            _ => Http2Stats::HEADER_LIST_SIZE_TOO_LARGE,
+        });
+        Why::Answer(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, details)
+    })?;
+    if headers.values().any(|value| !is_clean(value, settings.options.disallow_obs_text)) {
+        return Err(Why::Reset(details::INVALID_HEADER));
+    }
+    underscores(headers, settings)?;
+    check::content_length(headers).map_err(|_| Why::Reset(details::MESSAGING))?;
+    check::sanitize_te(headers);
+    let authority = authority(uri, method, headers)?;
+    let path = path(uri, method, is_extended)?;
+    join_cookies(headers);
+    Ok((authority, path))
 }
 
 /// No blank at either end (RFC 9113 §8.2.1), and no byte above 0x7f if those are not wanted.
 fn is_clean(value: &HeaderValue, disallow_obs_text: bool) -> bool {
     let bytes = value.as_bytes();
     let is_blank = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
-    !is_blank(bytes.first()) && !is_blank(bytes.last()) && !(disallow_obs_text && !bytes.is_ascii())
+    let has_blanks = is_blank(bytes.first()) || is_blank(bytes.last());
+    !has_blanks && (!disallow_obs_text || bytes.is_ascii())
 }
 
-fn underscores(headers: &mut HeaderMap, settings: &ServerSettings) -> Result<(), Refusal> {
+fn underscores(headers: &mut HeaderMap, settings: &ServerSettings) -> Result<(), Why> {
     let stats = &settings.stats;
     match check::underscores(headers, settings.headers_with_underscores_action) {
         Ok(0) => Ok(()),
@@ -108,16 +165,16 @@ fn underscores(headers: &mut HeaderMap, settings: &ServerSettings) -> Result<(),
         }
         Err(_) => {
             stats.inc(Http2Stats::REQUESTS_REJECTED_WITH_UNDERSCORES_IN_HEADERS);
-            Err(Refusal::Reset(details::UNEXPECTED_UNDERSCORE))
+            Err(Why::Reset(details::UNEXPECTED_UNDERSCORE))
         }
     }
 }
 
 /// `:authority` wins over `host`, which is gone afterwards.
-fn authority(uri: &Uri, method: &Method, headers: &mut HeaderMap) -> Result<ByteStr, Refusal> {
+fn authority(uri: &Uri, method: &Method, headers: &mut HeaderMap) -> Result<ByteStr, Why> {
     let host = if headers.contains_key(HOST) {
         if headers.get_all(HOST).iter().nth(1).is_some() {
-            return Err(Refusal::Reset(details::MESSAGING));
+            return Err(Why::Reset(details::MESSAGING));
         }
         headers.remove(HOST)
     } else {
@@ -126,17 +183,17 @@ fn authority(uri: &Uri, method: &Method, headers: &mut HeaderMap) -> Result<Byte
     let bytes = match (uri.authority(), &host) {
         (Some(authority), _) => authority.as_str().as_bytes(),
         (None, Some(host)) if *method != Method::CONNECT => host.as_bytes(),
-        (None, _) if *method == Method::CONNECT => return Err(Refusal::Reset(details::MESSAGING)),
-        (None, _) => return Err(Refusal::answer(StatusCode::BAD_REQUEST, details::MISSING_HOST)),
+        (None, _) if *method == Method::CONNECT => return Err(Why::Reset(details::MESSAGING)),
+        (None, _) => return Err(Why::Answer(StatusCode::BAD_REQUEST, details::MISSING_HOST)),
     };
     match std::str::from_utf8(bytes) {
         Ok(authority) if check::authority(bytes) => Ok(ByteStr::from(authority)),
-        _ if bytes.is_empty() => Err(Refusal::answer(StatusCode::BAD_REQUEST, details::MISSING_HOST)),
-        _ => Err(Refusal::Reset(details::INVALID_HEADER)),
+        _ if bytes.is_empty() => Err(Why::Answer(StatusCode::BAD_REQUEST, details::MISSING_HOST)),
+        _ => Err(Why::Reset(details::INVALID_HEADER)),
     }
 }
 
-fn path(uri: &Uri, method: &Method, is_extended: bool) -> Result<ByteStr, Refusal> {
+fn path(uri: &Uri, method: &Method, is_extended: bool) -> Result<ByteStr, Why> {
     if *method == Method::CONNECT && !is_extended {
         return Ok(ByteStr::default());
     }
@@ -144,9 +201,9 @@ fn path(uri: &Uri, method: &Method, is_extended: bool) -> Result<ByteStr, Refusa
     if check::path(path.as_bytes()) || (path == "*" && *method == Method::OPTIONS) {
         Ok(ByteStr::from(path))
     } else if path.starts_with(['/', '*']) {
-        Err(Refusal::answer(StatusCode::BAD_REQUEST, details::INVALID_PATH))
+        Err(Why::Answer(StatusCode::BAD_REQUEST, details::INVALID_PATH))
     } else {
-        Err(Refusal::Reset(details::MESSAGING))
+        Err(Why::Reset(details::MESSAGING))
     }
 }
 
@@ -270,12 +327,10 @@ fn scheme(scheme: &Scheme) -> Result<uri::Scheme, &'static str> {
 pub fn response(
     parts: response::Parts,
     upgrade: Option<&ByteStr>,
-    max_headers_count: u32,
+    limits: ListLimits,
 ) -> Result<ResponseHead, &'static str> {
     let response::Parts { mut status, mut headers, .. } = parts;
-    if headers.len() + 1 > max_headers_count as usize {
-        return Err(details::TOO_MANY_HEADERS);
-    }
+    limits.check(&headers, 1, ":status".len() + 3)?;
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(details::MESSAGING);
     }

@@ -3,13 +3,15 @@
 //! The peer gets its window back as frames are handed on, so what waits in memory is what the consumer has not asked for,
 //! at most the windows of [`super::settings`].
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::task::{Context, Poll, ready};
 
 use h2::RecvStream;
 
 use super::error;
-use crate::http::{BodyError, BodySource, Frame, check};
+use super::head::ListLimits;
+use crate::http::{BodyError, BodySource, Frame, ResetReason, check};
 
 /// What is told about a body as it passes.
 pub trait RecvObserver {
@@ -24,13 +26,14 @@ pub struct RecvBody<O> {
     stream: RecvStream,
     /// Bytes to come, when announced. `h2` holds the peer to it.
     left: Option<u64>,
+    limits: ListLimits,
     ended: Cell<bool>,
     observer: O,
 }
 
 impl<O: RecvObserver> RecvBody<O> {
-    pub fn new(stream: RecvStream, content_length: Option<u64>, observer: O) -> Self {
-        RecvBody { stream, left: content_length, ended: Cell::new(false), observer }
+    pub fn new(stream: RecvStream, content_length: Option<u64>, limits: ListLimits, observer: O) -> Self {
+        RecvBody { stream, left: content_length, limits, ended: Cell::new(false), observer }
     }
 
     fn end(&self, trailers: bool) {
@@ -65,6 +68,10 @@ impl<O: RecvObserver> BodySource for RecvBody<O> {
                 Some(Err(failed)) => return self.fail(error::body_error(&failed)),
                 None => match ready!(self.stream.poll_trailers(cx)) {
                     Ok(Some(mut trailers)) => {
+                        if let Err(details) = self.limits.check(&trailers, 0, 0) {
+                            let (reason, details) = (ResetReason::ProtocolError, Cow::Borrowed(details));
+                            return self.fail(BodyError { reason, details });
+                        }
                         check::trailers(&mut trailers);
                         self.end(true);
                         return Poll::Ready(Some(Ok(Frame::Trailers(trailers))));

@@ -55,12 +55,6 @@ impl SendBudget {
             waiting.push(cx.waker().clone());
         }
     }
-
-    /// Bytes that wait.
-    #[cfg(test)]
-    pub fn pending(&self) -> usize {
-        self.queued.get() + self.held.get()
-    }
 }
 
 /// A piece of a body in the hands of `h2`; counts against the budget until it is written or thrown away.
@@ -149,9 +143,18 @@ impl Sender {
             match step {
                 Poll::Ready(Ok(None)) => {}
                 Poll::Ready(Ok(Some(end))) => return Poll::Ready(end),
-                Poll::Ready(Err(error)) => return Poll::Ready(SendEnd::Reset(error::body_error(&error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(self.why(stream, cx, &error)),
                 Poll::Pending => return Poll::Pending,
             }
+        }
+    }
+
+    /// What `h2` refuses to take on a stream that is gone, it refuses without saying why.
+    fn why(&self, stream: &mut SendStream<Chunk>, cx: &mut Context<'_>, error: &h2::Error) -> SendEnd {
+        match stream.poll_reset(cx) {
+            Poll::Ready(Ok(reason)) => SendEnd::Reset(error::remote_reset(reason)),
+            Poll::Ready(Err(error)) => SendEnd::Reset(error::body_error(&error)),
+            Poll::Pending => SendEnd::Reset(error::body_error(error)),
         }
     }
 

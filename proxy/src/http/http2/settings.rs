@@ -17,6 +17,7 @@ use std::time::Duration;
 use xds_protos::envoy::config::core::v3 as core;
 
 use super::flood::{BucketConfig, FloodLimits, Side};
+use super::head::ListLimits;
 use super::stats::Http2Stats;
 use crate::config::values::optional_duration;
 use crate::config::{Path, Reject};
@@ -197,6 +198,11 @@ pub struct ServerSettings {
 }
 
 impl ServerSettings {
+    /// Bounds on a request's head and on its trailers.
+    pub fn list_limits(&self) -> ListLimits {
+        ListLimits::new(self.max_headers_count, self.max_request_headers_kb)
+    }
+
     pub fn new(options: Http2Options, stats: StatBlock<Http2Stats>) -> Self {
         ServerSettings {
             options,
@@ -228,6 +234,11 @@ pub struct ClientSettings {
 }
 
 impl ClientSettings {
+    /// Bounds on a response's head and on its trailers.
+    pub fn list_limits(&self) -> ListLimits {
+        ListLimits::new(self.max_headers_count, self.max_response_headers_kb)
+    }
+
     pub fn new(options: Http2Options, stats: StatBlock<Http2Stats>) -> Self {
         ClientSettings {
             options,
@@ -236,5 +247,97 @@ impl ClientSettings {
             stream_flush_timeout: Duration::from_secs(300),
             stats,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(change: impl FnOnce(&mut core::Http2ProtocolOptions)) -> Result<Http2Options, String> {
+        let mut proto = core::Http2ProtocolOptions::default();
+        change(&mut proto);
+        Http2Options::build(Some(&proto), Side::Server, &Path::root("http2_protocol_options"))
+            .map_err(|r| r.to_string())
+    }
+
+    #[test]
+    fn every_range_is_envoys() {
+        type Change = fn(&mut core::Http2ProtocolOptions);
+        let refused: [(&str, Change); 15] = [
+            ("max_concurrent_streams", |o| o.max_concurrent_streams = Some(0)),
+            ("max_concurrent_streams", |o| o.max_concurrent_streams = Some(1 << 31)),
+            ("initial_stream_window_size", |o| o.initial_stream_window_size = Some(65_534)),
+            ("initial_stream_window_size", |o| o.initial_stream_window_size = Some(1 << 31)),
+            ("initial_connection_window_size", |o| o.initial_connection_window_size = Some(65_534)),
+            ("max_outbound_frames", |o| o.max_outbound_frames = Some(0)),
+            ("max_outbound_control_frames", |o| o.max_outbound_control_frames = Some(0)),
+            ("max_inbound_window_update_frames_per_data_frame_sent", |o| {
+                o.max_inbound_window_update_frames_per_data_frame_sent = Some(0)
+            }),
+            ("max_header_field_size_kb", |o| o.max_header_field_size_kb = Some(63)),
+            ("max_header_field_size_kb", |o| o.max_header_field_size_kb = Some(257)),
+            ("allow_metadata", |o| o.allow_metadata = true),
+            ("custom_settings_parameters", |o| o.custom_settings_parameters.push(Default::default())),
+            ("connection_keepalive.timeout", |o| o.connection_keepalive = Some(Default::default())),
+            ("connection_keepalive.timeout", |o| {
+                o.connection_keepalive =
+                    Some(core::KeepaliveSettings { timeout: time(0, 999_999), ..Default::default() })
+            }),
+            ("connection_keepalive.interval", |o| {
+                let interval = time(0, 1);
+                o.connection_keepalive =
+                    Some(core::KeepaliveSettings { timeout: time(1, 0), interval, ..Default::default() })
+            }),
+        ];
+        for (field, change) in refused {
+            let why = build(change).err().unwrap_or_default();
+            assert!(why.starts_with(&format!("http2_protocol_options.{field}: ")), "{field}: {why}");
+        }
+    }
+
+    fn time(seconds: i64, nanos: i32) -> Option<prost_types::Duration> {
+        Some(prost_types::Duration { seconds, nanos })
+    }
+
+    #[test]
+    fn what_is_set_is_used() {
+        let options = build(|o| {
+            o.hpack_table_size = Some(0);
+            o.max_concurrent_streams = Some(7);
+            o.initial_stream_window_size = Some(65_535);
+            o.initial_connection_window_size = Some(1 << 30);
+            o.allow_connect = true;
+            o.disallow_obs_text = Some(true);
+            o.max_outbound_control_frames = Some(5);
+            o.max_consecutive_inbound_frames_with_empty_payload = Some(0);
+            o.max_inbound_priority_frames_per_stream = Some(3);
+            o.max_inbound_window_update_frames_per_data_frame_sent = Some(2);
+            o.stream_reset_burst = Some(11);
+            let jitter = Some(xds_protos::envoy::r#type::v3::Percent { value: 50.0 });
+            o.connection_keepalive = Some(core::KeepaliveSettings {
+                interval: time(10, 0),
+                timeout: time(2, 0),
+                interval_jitter: jitter,
+                connection_idle_interval: time(3, 0),
+            });
+        })
+        .unwrap();
+        assert_eq!((options.hpack_table_size, options.max_concurrent_streams), (0, 7));
+        assert_eq!((options.initial_stream_window_size, options.initial_connection_window_size), (65_535, 1 << 30));
+        assert!(options.allow_connect && options.disallow_obs_text);
+        let flood = FloodLimits {
+            max_outbound_control_frames: 5,
+            max_consecutive_inbound_frames_with_empty_payload: 0,
+            max_inbound_priority_frames_per_stream: 3,
+            max_inbound_window_update_frames_per_data_frame_sent: 2,
+            stream_resets: BucketConfig { burst: 11.0, per_second: 33.0, per_finished: 0.0 },
+            ..FloodLimits::new(Side::Server)
+        };
+        assert_eq!(options.flood, flood);
+        let keepalive = options.connection_keepalive.unwrap();
+        assert_eq!((keepalive.timeout.as_secs(), keepalive.connection_idle_interval.unwrap().as_secs()), (2, 3));
+        assert_eq!(keepalive.next_interval(0.0).unwrap().as_secs(), 10);
+        assert_eq!(keepalive.next_interval(1.0).unwrap().as_secs(), 15);
     }
 }

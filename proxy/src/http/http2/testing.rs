@@ -265,21 +265,19 @@ impl Raw {
 
     /// The next frame; `None` at the end of the connection.
     pub async fn next(&mut self) -> Option<RawFrame> {
-        loop {
-            let mut head = [0; HEADER_LEN];
-            self.io.read_exact(&mut head).await.ok()?;
-            let head = FrameHeader::parse(&head);
-            let mut payload = vec![0; head.length as usize];
-            self.io.read_exact(&mut payload).await.ok()?;
-            if self.polite && !head.has(flag::ACK) {
-                match head.kind {
-                    kind::SETTINGS => self.frame(kind::SETTINGS, flag::ACK, 0, &[]).await,
-                    kind::PING => self.frame(kind::PING, flag::ACK, 0, &payload).await,
-                    _ => {}
-                }
+        let mut head = [0; HEADER_LEN];
+        self.io.read_exact(&mut head).await.ok()?;
+        let head = FrameHeader::parse(&head);
+        let mut payload = vec![0; head.length as usize];
+        self.io.read_exact(&mut payload).await.ok()?;
+        if self.polite && !head.has(flag::ACK) {
+            match head.kind {
+                kind::SETTINGS => self.frame(kind::SETTINGS, flag::ACK, 0, &[]).await,
+                kind::PING => self.frame(kind::PING, flag::ACK, 0, &payload).await,
+                _ => {}
             }
-            return Some(RawFrame { head, payload });
         }
+        Some(RawFrame { head, payload })
     }
 
     /// The next frame of one of these types; `None` if the connection ends, or nothing comes for ten seconds.

@@ -65,6 +65,7 @@ impl Driver {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.wire.begin();
         loop {
             if let (Some(idle), Some(keepalive)) = (self.shared.was_idle.take(), &mut self.keepalive) {
                 keepalive.before_request(idle, Instant::now());
@@ -72,10 +73,8 @@ impl Driver {
             let polled = Pin::new(&mut self.h2).poll(cx);
             let flushed = self.shared.wire.poll_flush(cx);
             self.look_at_frames();
-            if let Poll::Ready(Err(error)) = &polled {
-                if error.is_library() {
-                    self.shared.settings.stats.inc(Http2Stats::RX_MESSAGING_ERROR);
-                }
+            if matches!(&polled, Poll::Ready(Err(error)) if error.is_library()) {
+                self.shared.settings.stats.inc(Http2Stats::RX_MESSAGING_ERROR);
             }
             if polled.is_ready() || matches!(flushed, Poll::Ready(Err(_))) || self.shared.wire.violation().is_some() {
                 return Poll::Ready(());

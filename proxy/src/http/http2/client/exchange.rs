@@ -155,7 +155,7 @@ impl H2Exchange {
                 Some(Ok(interim)) => {
                     self.interim += 1;
                     let (parts, ()) = interim.into_parts();
-                    match head::response(parts, None, self.shared.settings.max_headers_count) {
+                    match head::response(parts, None, self.shared.settings.list_limits()) {
                         Ok(head) if self.interim <= MAX_INTERIM => return Poll::Ready(Ok(head)),
                         Ok(_) => {}
                         Err(details) => return Poll::Ready(Err(self.refuse(details))),
@@ -205,8 +205,8 @@ impl H2Exchange {
 
     fn final_head(&mut self, response: http::Response<h2::RecvStream>) -> Result<ResponseHead, ExchangeError> {
         let (parts, recv) = response.into_parts();
-        let most = self.shared.settings.max_headers_count;
-        let head = head::response(parts, self.upgrade.as_ref(), most).map_err(|details| self.refuse(details))?;
+        let limits = self.shared.settings.list_limits();
+        let head = head::response(parts, self.upgrade.as_ref(), limits).map_err(|details| self.refuse(details))?;
         if let RequestSide::Sending(_) = &self.request {
             self.detach_request();
         }
@@ -215,7 +215,7 @@ impl H2Exchange {
         } else {
             let has_length = !self.is_head && head.status != StatusCode::NOT_MODIFIED;
             let content_length = check::content_length(&head.headers).unwrap_or_default().filter(|_| has_length);
-            self.stage = Stage::Body(RecvBody::new(recv, content_length, Ignore));
+            self.stage = Stage::Body(RecvBody::new(recv, content_length, limits, Ignore));
         }
         Ok(head)
     }
@@ -246,8 +246,10 @@ impl H2Exchange {
     fn refuse(&mut self, details: &'static str) -> ExchangeError {
         let stats = &self.shared.settings.stats;
         stats.inc(Http2Stats::RX_MESSAGING_ERROR);
-        if details == head::details::TOO_MANY_HEADERS {
-            stats.inc(Http2Stats::HEADER_OVERFLOW);
+        match details {
+            head::details::TOO_MANY_HEADERS => stats.inc(Http2Stats::HEADER_OVERFLOW),
+            head::details::LIST_TOO_LARGE => stats.inc(Http2Stats::HEADER_LIST_SIZE_TOO_LARGE),
+            _ => {}
         }
         if let RequestSide::Sending(sending) = &mut self.request {
             sending.1.send_reset(Reason::PROTOCOL_ERROR);

@@ -43,6 +43,9 @@ pub enum ClientEvent {
     Closed,
 }
 
+/// Whom a connection tells.
+pub type Observer = Rc<dyn Fn(ClientEvent)>;
+
 /// A connection, in the hands of those who open streams on it. The connection ends once the last clone is dropped and its
 /// streams are done.
 #[derive(Clone)]
@@ -67,7 +70,7 @@ struct Shared {
     peer_max_streams: Cell<Option<usize>>,
     going_away: Cell<bool>,
     closed: Cell<bool>,
-    observer: RefCell<Option<Rc<dyn Fn(ClientEvent)>>>,
+    observer: RefCell<Option<Observer>>,
     /// Exchanges that wait for the peer's SETTINGS.
     waiting: RefCell<Vec<Waker>>,
 }
@@ -92,9 +95,10 @@ pub async fn connect(
     settings: Rc<ClientSettings>,
 ) -> Result<(H2Client, impl Future<Output = ()> + 'static), ExchangeError> {
     let mut limits = settings.options.flood.clone();
-    limits.max_header_block = limits.max_header_block.max((settings.max_response_headers_kb + 4) * 1024);
+    let max_header_block = limits.max_header_block.max(settings.max_response_headers_kb.saturating_add(4) * 1024);
+    limits.max_header_block = max_header_block;
     let (guard, wire) = guard(io, limits, settings.stats.clone());
-    let handshake = builder(&settings).handshake::<_, Chunk>(guard);
+    let handshake = builder(&settings, max_header_block).handshake::<_, Chunk>(guard);
     let (send, mut connection) = handshake.await.map_err(|e| error::exchange_error(&e, false))?;
     let shared = Rc::new(Shared {
         settings: Rc::clone(&settings),
@@ -115,7 +119,7 @@ pub async fn connect(
     Ok((H2Client(Rc::new(Handle { send: RefCell::new(Some(send)), shared })), driver.run()))
 }
 
-fn builder(settings: &ClientSettings) -> h2::client::Builder {
+fn builder(settings: &ClientSettings, max_header_block: u32) -> h2::client::Builder {
     let options = &settings.options;
     let mut builder = h2::client::Builder::new();
     builder
@@ -126,7 +130,7 @@ fn builder(settings: &ClientSettings) -> h2::client::Builder {
         .max_concurrent_streams(options.max_concurrent_streams)
         .initial_max_send_streams(BEFORE_SETTINGS)
         .header_table_size(options.hpack_table_size)
-        .max_header_list_size(settings.max_response_headers_kb.saturating_mul(1024))
+        .max_header_list_size(settings.list_limits().for_h2(max_header_block))
         .max_send_buffer_size(STREAM_QUEUED)
         .data_frame_budget(DATA_FRAME_BUDGET)
         .max_local_error_reset_streams(None)
@@ -169,7 +173,7 @@ impl H2Client {
     }
 
     /// Whom to tell when the state changes. Called from the driver and from exchanges as they end.
-    pub fn observe(&self, observer: Rc<dyn Fn(ClientEvent)>) {
+    pub fn observe(&self, observer: Observer) {
         *self.0.shared.observer.borrow_mut() = Some(observer);
     }
 

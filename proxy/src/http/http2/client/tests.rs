@@ -232,6 +232,11 @@ fn failures_after_the_head_never_look_like_an_end() {
         ("rst 2", [ok(0), data(0, b"ab"), rst(2)].concat(), ResetReason::RemoteReset),
         ("rst 0", [ok(0), data(0, b"ab"), rst(0)].concat(), ResetReason::RemoteReset),
         ("trailers without end", [ok(0), trailers(0)].concat(), ResetReason::ProtocolError),
+        (
+            "200 trailers",
+            [ok(0), frame(kind::HEADERS, flag::END_HEADERS | end, 1, &block(&[(&b"a"[..], &b"b"[..]); 200]))].concat(),
+            ResetReason::ProtocolError,
+        ),
         ("two heads", [ok(0), ok(0)].concat(), ResetReason::ProtocolError),
         ("too short", [length.clone(), data(end, b"ab")].concat(), ResetReason::ProtocolError),
         ("too long", [length, data(0, b"abcdef")].concat(), ResetReason::ProtocolError),

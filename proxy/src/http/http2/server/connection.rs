@@ -120,6 +120,7 @@ impl<S: CodecService> Connection<S> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.wire.begin();
         self.poll_drain(cx);
         if self.shared.close_requested.take() {
             self.end_gracefully();

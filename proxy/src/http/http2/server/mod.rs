@@ -34,9 +34,10 @@ const DATA_FRAME_BUDGET: usize = 4 << 20;
 /// Serves one connection until it ends. Dropping the future resets its streams.
 pub async fn serve<S: CodecService>(io: Io, service: Rc<S>, settings: Rc<ServerSettings>, drain: Drain) {
     let mut limits = settings.options.flood.clone();
-    limits.max_header_block = limits.max_header_block.max((settings.max_request_headers_kb + 4) * 1024);
+    let max_header_block = limits.max_header_block.max(settings.max_request_headers_kb.saturating_add(4) * 1024);
+    limits.max_header_block = max_header_block;
     let (guard, wire) = guard(io, limits, settings.stats.clone());
-    let handshake = builder(&settings).handshake::<_, Chunk>(guard);
+    let handshake = builder(&settings, max_header_block).handshake::<_, Chunk>(guard);
     let Ok(Ok(h2)) = tokio::time::timeout(PREFACE_TIMEOUT, flushing(handshake, &wire)).await else { return };
     let shared = Rc::new(ConnectionShared::new(service, Rc::clone(&settings), wire.clone()));
     let ended_by_us = Connection::new(h2, Rc::clone(&shared), drain).run().await;
@@ -46,7 +47,7 @@ pub async fn serve<S: CodecService>(io: Io, service: Rc<S>, settings: Rc<ServerS
     }
 }
 
-fn builder(settings: &ServerSettings) -> h2::server::Builder {
+fn builder(settings: &ServerSettings, max_header_block: u32) -> h2::server::Builder {
     let options = &settings.options;
     let mut builder = h2::server::Builder::new();
     builder
@@ -54,7 +55,7 @@ fn builder(settings: &ServerSettings) -> h2::server::Builder {
         .initial_connection_window_size(options.initial_connection_window_size)
         .max_concurrent_streams(options.max_concurrent_streams)
         .header_table_size(options.hpack_table_size)
-        .max_header_list_size(settings.max_request_headers_kb.saturating_mul(1024))
+        .max_header_list_size(settings.list_limits().for_h2(max_header_block))
         .max_send_buffer_size(STREAM_QUEUED)
         .data_frame_budget(DATA_FRAME_BUDGET)
         // The guard counts resets, with a memory that fades; h2's count lasts as long as the connection.
@@ -71,6 +72,7 @@ fn builder(settings: &ServerSettings) -> h2::server::Builder {
 pub(super) async fn flushing<F: Future>(future: F, wire: &Wire) -> F::Output {
     let mut future = std::pin::pin!(future);
     poll_fn(|cx| {
+        wire.begin();
         let polled = future.as_mut().poll(cx);
         // A failed write shows in h2's next read.
         match wire.poll_flush(cx) {

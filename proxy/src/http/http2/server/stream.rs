@@ -18,7 +18,7 @@ use crate::http::http2::head::{self, Refusal};
 use crate::http::http2::recv::{RecvBody, RecvObserver};
 use crate::http::http2::send::{Chunk, SendEnd, Sender};
 use crate::http::http2::stats::Http2Stats;
-use crate::http::{Body, BodyError, CodecService, Reply, Request, ResetReason, StreamCtl, check};
+use crate::http::{BadRequest, Body, BodyError, CodecService, Protocol, Reply, Request, ResetReason, StreamCtl, check};
 use crate::stats::StatBlock;
 
 /// Starts the task of a stream that was just accepted.
@@ -96,9 +96,15 @@ impl<S: CodecService> Stream<S> {
             let mut call = pin!(Rc::clone(&self.shared.service).call(request));
             poll_fn(|cx| {
                 self.poll_interim(cx);
-                match self.poll_lost(cx) {
-                    Poll::Ready(()) => Poll::Ready(None),
-                    Poll::Pending => call.as_mut().poll(cx).map(Some),
+                if self.poll_lost(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+                let owed = self.ctl.reset_status.get();
+                let polled = call.as_mut().poll(cx).map(Some);
+                match owed {
+                    // The service knew of the broken body and has nothing to say.
+                    Some(status) if polled.is_pending() => Poll::Ready(Some(self.bad_request(status))),
+                    _ => polled,
                 }
             })
             .await
@@ -108,6 +114,12 @@ impl<S: CodecService> Stream<S> {
         }
     }
 
+    fn bad_request(&self, status: StatusCode) -> Reply {
+        let details = self.ctl.reset_details.borrow().clone().unwrap_or(Cow::Borrowed(head::details::MESSAGING));
+        let bad = BadRequest { status, details, protocol: Protocol::Http2, head: None };
+        Rc::clone(&self.shared.service).bad_request(bad)
+    }
+
     fn body(&self, recv: RecvStream, head: &crate::http::RequestHead) -> Body {
         let observer = Observer { ctl: Rc::clone(&self.ctl), stats: self.shared.settings.stats.clone() };
         if recv.is_end_stream() {
@@ -115,7 +127,7 @@ impl<S: CodecService> Stream<S> {
             return Body::Empty;
         }
         let content_length = check::content_length(&head.headers).unwrap_or_default();
-        Body::Stream(Box::new(RecvBody::new(recv, content_length, observer)))
+        Body::Stream(Box::new(RecvBody::new(recv, content_length, self.shared.settings.list_limits(), observer)))
     }
 
     /// Sends the interim responses that wait.
@@ -228,7 +240,15 @@ impl RecvObserver for Observer {
         }
     }
 
-    fn failed(&self, _: &BodyError) {
-        self.stats.inc(Http2Stats::RX_MESSAGING_ERROR);
+    fn failed(&self, error: &BodyError) {
+        // Only of trailers beyond the limits does h2 not know, so that the stream can still be answered.
+        if matches!(&*error.details, head::details::LIST_TOO_LARGE | head::details::TOO_MANY_HEADERS) {
+            let ctl = &self.ctl;
+            ctl.reset.set(Some(error.reason));
+            *ctl.reset_details.borrow_mut() = Some(error.details.clone());
+            ctl.reset_status.set(Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
+            ctl.wake();
+            self.stats.inc(Http2Stats::HEADER_OVERFLOW);
+        }
     }
 }

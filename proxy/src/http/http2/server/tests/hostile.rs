@@ -162,7 +162,23 @@ fn broken_bodies_cost_their_stream() {
     let post = |length: &'static [u8]| request(&with(&[(b":method", b"POST"), (b"content-length", length)]), 0);
     let data = |end: bool, bytes: &[u8]| frame(kind::DATA, if end { flag::END_STREAM } else { 0 }, 3, bytes);
     let trailers = |fields: &[Field<'_>], flags| frame(kind::HEADERS, flag::END_HEADERS | flags, 3, &block(fields));
+    let long = vec![b'v'; 62_000];
+    let large = {
+        let block = block(&[(b"a", &long)]);
+        let mut pieces = block.chunks(16_384).enumerate();
+        let piece = |(n, piece): (usize, &[u8])| {
+            let last = if (n + 1) * 16_384 >= block.len() { flag::END_HEADERS } else { 0 };
+            frame(if n == 0 { kind::HEADERS } else { kind::CONTINUATION }, last | u8::from(n == 0), 3, piece)
+        };
+        pieces.by_ref().flat_map(piece).collect::<Vec<u8>>()
+    };
     let cases = [
+        (
+            "tr-200",
+            [post(b"5"), data(false, b"hello"), trailers(&[(&b"a"[..], &b"b"[..]); 200], 1)].concat(),
+            Owed::Status(431),
+        ),
+        ("tr-60k", [post(b"5"), data(false, b"hello"), large].concat(), Owed::Status(431)),
         ("cl-short", [post(b"3"), data(true, b"hello")].concat(), Owed::Reset(1)),
         ("cl-long", [post(b"50"), data(true, b"hello")].concat(), Owed::Reset(1)),
         ("cl-zero-body", [post(b"0"), data(true, b"hello")].concat(), Owed::Reset(1)),

@@ -177,7 +177,9 @@ fn a_peer_that_answers_no_keepalive_is_given_up() {
 }
 
 /// Notes what `ctl` says when the request is dropped.
-struct ResetWatch(Rc<StreamCtl>, Rc<RefCell<Vec<Option<ResetReason>>>>);
+struct ResetWatch(Rc<StreamCtl>, Resets);
+
+type Resets = Rc<RefCell<Vec<Option<ResetReason>>>>;
 
 impl Drop for ResetWatch {
     fn drop(&mut self) {
@@ -186,7 +188,7 @@ impl Drop for ResetWatch {
 }
 
 /// A service that never answers, and what it was told at the end of each request.
-fn stuck() -> (Rc<Service>, Rc<RefCell<Vec<Option<ResetReason>>>>) {
+fn stuck() -> (Rc<Service>, Resets) {
     let resets = Rc::new(RefCell::new(Vec::new()));
     let noted = Rc::clone(&resets);
     let service = Service::new(move |request| {
