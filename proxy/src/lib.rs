@@ -11,6 +11,7 @@
 )]
 
 pub mod access_log;
+pub mod admin;
 pub mod bootstrap;
 pub mod cluster;
 pub mod config;

@@ -21,7 +21,7 @@ const SIZE_LIMIT: usize = 4 << 20;
 /// Bound in bytes of the automaton that matching builds as it goes, for each pattern and thread.
 const CACHE_LIMIT: usize = 512 << 10;
 
-/// A regular expression that must match the whole value.
+/// A regular expression that must match the whole value, unless made by [`Regex::partial`].
 #[derive(Debug, Clone)]
 pub struct Regex(regex::bytes::Regex);
 
@@ -37,6 +37,14 @@ impl Regex {
     /// In words for an operator, with the pattern.
     pub fn new(pattern: &str) -> Result<Self, String> {
         compile(pattern, |inner| format!(r"\A(?:{inner})\z")).map(Regex)
+    }
+
+    /// An expression that may match any part of the value (`RE2::PartialMatch`), as in the admin interface's filters.
+    ///
+    /// # Errors
+    /// As of [`Regex::new`].
+    pub fn partial(pattern: &str) -> Result<Self, String> {
+        compile(pattern, str::to_owned).map(Regex)
     }
 
     pub fn matches(&self, value: &[u8]) -> bool {

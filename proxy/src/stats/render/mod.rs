@@ -12,6 +12,7 @@ use super::Stats;
 use super::block::BlockCore;
 use super::read::{Merge, Selection, Value};
 use super::table::Place;
+use crate::config::matcher::Regex;
 
 /// A piece is handed out when it has grown to this size.
 const PIECE: usize = 64 << 10;
@@ -46,7 +47,7 @@ pub struct Query {
     pub kinds: Kinds,
     pub used_only: bool,
     /// Full names in which this finds something, or finds nothing.
-    pub filter: Option<regex::bytes::Regex>,
+    pub filter: Option<Regex>,
     pub invert_filter: bool,
     /// `Summary` for text and JSON, `Cumulative` for Prometheus unless given.
     pub buckets: Option<Buckets>,
@@ -54,7 +55,7 @@ pub struct Query {
 
 impl Query {
     fn wants(&self, name: &str) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.is_match(name.as_bytes()) != self.invert_filter)
+        self.filter.as_ref().is_none_or(|filter| filter.matches(name.as_bytes()) != self.invert_filter)
     }
 
     /// The groups of stats in the order in which text and JSON have them: text readouts, then counters and gauges, then

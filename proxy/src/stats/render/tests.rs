@@ -31,7 +31,7 @@ fn all(pieces: impl Iterator<Item = Bytes>) -> String {
 }
 
 fn filter(regex: &str) -> Query {
-    Query { filter: Some(regex::bytes::Regex::new(regex).unwrap()), ..Query::default() }
+    Query { filter: Some(Regex::partial(regex).unwrap()), ..Query::default() }
 }
 
 /// A block with everything in it.
