@@ -375,7 +375,8 @@ fn lb_endpoint(host: &Host) -> endpoint::LbEndpoint {
     };
     endpoint::LbEndpoint {
         health_status: health.into(),
-        metadata: host.metadata.as_deref().cloned(),
+        // Decoded for this once, so that a dump leaves nothing behind.
+        metadata: host.metadata.as_ref().and_then(|metadata| core::Metadata::decode(metadata.bytes()).ok()),
         load_balancing_weight: Some(host.weight()),
         host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(endpoint)),
     }
