@@ -11,13 +11,14 @@ use xds_protos::envoy::extensions::filters::network::http_connection_manager::v3
     HttpFilter as HttpFilterProto, http_filter,
 };
 
+use crate::cluster::ClusterCx;
 use crate::config::{BuildCx, Path, Reject};
 use crate::http_filters::HttpFilter;
 use crate::http_filters::router::RouterConfig;
 use crate::listener::filters::{self, ListenerFilter};
 use crate::network::{BuiltFilter, ListenerCx, http_connection_manager};
 use crate::route::FilterConfig;
-use crate::transport_socket::Downstream;
+use crate::transport_socket::{Downstream, Upstream};
 
 /// How much of an extension's API works; `note` says what does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,7 @@ pub struct Extension<B: 'static> {
 
 pub type BuildListenerFilter = fn(&Any, &Path<'_>, &BuildCx) -> Result<Arc<dyn ListenerFilter>, Reject>;
 pub type BuildDownstreamTransportSocket = fn(&Any, &Path<'_>, &ListenerCx<'_>) -> Result<Downstream, Reject>;
+pub type BuildUpstreamTransportSocket = fn(&Any, &Path<'_>, &ClusterCx<'_>) -> Result<Upstream, Reject>;
 pub type BuildNetworkFilter = fn(&Any, &Path<'_>, &ListenerCx<'_>) -> Result<BuiltFilter, Reject>;
 
 pub static LISTENER_FILTERS: &[Extension<BuildListenerFilter>] = &[
@@ -94,6 +96,14 @@ pub static DOWNSTREAM_TRANSPORT_SOCKETS: &[Extension<BuildDownstreamTransportSoc
     type_url: "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
     name: "envoy.transport_sockets.raw_buffer",
     build: |_, _, _| Ok(Downstream::Raw),
+    level: Level::Full,
+    note: "",
+}];
+
+pub static UPSTREAM_TRANSPORT_SOCKETS: &[Extension<BuildUpstreamTransportSocket>] = &[Extension {
+    type_url: "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
+    name: "envoy.transport_sockets.raw_buffer",
+    build: |_, _, _| Ok(Upstream::Raw),
     level: Level::Full,
     note: "",
 }];

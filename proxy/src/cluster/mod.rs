@@ -3,33 +3,41 @@
 //! Routes and TCP proxies hold an `Arc<ClusterSlot>`, resolved by name when they are built; the slot is filled, replaced
 //! or emptied later without touching them.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use http::HeaderMap;
-use parking_lot::RwLock;
 
 pub use crate::route::RoutingPriority as Priority;
 
 use crate::config::metadata::LazyMetadata;
 use crate::endpoint::{Host, HostSet};
+use crate::http::http1;
+use crate::http::http2::{self, Http2Stats};
 use crate::lb::{Policy, PriorityConfig, PrioritySet};
 use crate::pool::connect::UpstreamSockets;
-use crate::stats::names::ClusterStats;
+use crate::stats::names::{ClusterStats, Http1Stats};
 use crate::stats::{Gauge, StatBlock, Stats};
 use crate::transport_socket::Upstream;
 
 mod breaker;
+mod build;
+pub mod dns;
+mod events;
+mod manager;
 mod members;
 mod original_dst;
 mod protocol_options;
+mod spec;
 #[cfg(test)]
 mod tests;
 
 pub use breaker::{Breaker, CircuitBreakers, Permit, Resource, RetryBudget, Thresholds};
+pub use build::ClusterCx;
+pub use events::ClusterEvent;
+pub use manager::{ClusterManager, ClusterView};
 use members::Members;
 pub use original_dst::OriginalDst;
 pub use protocol_options::{AutoSni, HttpProtocolOptions, UpstreamProtocol, WantedProtocol};
@@ -41,36 +49,16 @@ pub struct ClusterSlot {
 }
 
 impl ClusterSlot {
+    fn new(name: Arc<str>) -> Self {
+        ClusterSlot { name, current: ArcSwapOption::empty() }
+    }
+
     pub fn load(&self) -> Option<Arc<Cluster>> {
         self.current.load_full()
     }
 
     pub fn store(&self, cluster: Option<Arc<Cluster>>) {
         self.current.store(cluster);
-    }
-}
-
-/// All clusters of the process.
-#[derive(Default)]
-pub struct ClusterManager {
-    slots: RwLock<HashMap<Arc<str>, Arc<ClusterSlot>>>,
-}
-
-impl ClusterManager {
-    /// The slot of this name, made on first use. For builders.
-    pub fn slot(&self, name: &str) -> Arc<ClusterSlot> {
-        if let Some(slot) = self.find(name) {
-            return slot;
-        }
-        let name: Arc<str> = name.into();
-        let slot = ClusterSlot { name: name.clone(), current: ArcSwapOption::empty() };
-        self.slots.write().entry(name).or_insert_with(|| Arc::new(slot)).clone()
-    }
-
-    /// The slot of this name if some builder or cluster knows it. For `cluster_header`, where a request names the cluster
-    /// and must not be able to create slots.
-    pub fn find(&self, name: &str) -> Option<Arc<ClusterSlot>> {
-        self.slots.read().get(name).cloned()
     }
 }
 
@@ -93,6 +81,10 @@ pub struct Cluster {
     pub transport_matches: Box<[Upstream]>,
     breakers: Arc<CircuitBreakers>,
     hosts: Hosts,
+    /// For the blocks of stats that only some clusters need.
+    registry: Stats,
+    http1_stats: OnceLock<StatBlock<Http1Stats>>,
+    http2_stats: OnceLock<StatBlock<Http2Stats>>,
 }
 
 /// Where hosts come from, and how one is picked.
@@ -130,6 +122,9 @@ impl Cluster {
             transport: Upstream::Raw,
             transport_matches: Box::default(),
             hosts: Hosts::Listed(Members::new(PriorityConfig::default(), 0), Policy::RoundRobin),
+            registry: stats.clone(),
+            http1_stats: OnceLock::new(),
+            http2_stats: OnceLock::new(),
         }
     }
 
@@ -200,6 +195,30 @@ impl Cluster {
     /// Connections to this host are encrypted.
     pub fn is_tls(&self, host: &Host) -> bool {
         !matches!(self.transport_socket(host), Upstream::Raw)
+    }
+
+    /// What a new HTTP/1 connection to this cluster needs to know. The stats come into being with the first one.
+    pub fn http1_settings(&self) -> http1::ClientSettings {
+        let stats = || self.registry.block(&format!("cluster.{}.http1", self.observability_name));
+        http1::ClientSettings {
+            buffer_limit: self.per_connection_buffer_limit_bytes as usize,
+            stats: Some(self.http1_stats.get_or_init(stats).clone()),
+            ..self.http.http1.clone()
+        }
+    }
+
+    /// What a new HTTP/2 connection to this cluster needs to know. The stats come into being with the first one.
+    pub fn http2_settings(&self) -> http2::ClientSettings {
+        let stats = || self.registry.block(&format!("cluster.{}.http2", self.observability_name));
+        let stats = self.http2_stats.get_or_init(stats).clone();
+        let mut settings = http2::ClientSettings::new(self.http.http2.clone(), stats);
+        if let Some(max) = self.http.max_headers_count {
+            settings.max_headers_count = max;
+        }
+        if let Some(max) = self.http.max_response_headers_kb {
+            settings.max_response_headers_kb = max;
+        }
+        settings
     }
 
     /// The circuit breaker of one priority.

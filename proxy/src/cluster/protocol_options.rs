@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use http::HeaderName;
-use xds_protos::envoy::config::core::v3 as core;
-
 use crate::http::Protocol;
+use crate::http::http1;
+use crate::http::http2::Http2Options;
+use crate::http::http2::flood::Side;
+use http::HeaderName;
 
 /// How requests are sent to a cluster's hosts.
 #[derive(Clone)]
 pub struct HttpProtocolOptions {
     pub protocol: UpstreamProtocol,
-    pub http1: core::Http1ProtocolOptions,
-    pub http2: core::Http2ProtocolOptions,
+    /// Without stats; [`Cluster::http1_settings`](super::Cluster::http1_settings) adds them.
+    pub http1: http1::ClientSettings,
+    pub http2: Http2Options,
     /// How long a connection may be without a request; an hour unless set, `None` for ever.
     pub idle_timeout: Option<Duration>,
     /// A connection this old takes no more requests.
@@ -63,8 +65,8 @@ impl Default for HttpProtocolOptions {
     fn default() -> Self {
         HttpProtocolOptions {
             protocol: UpstreamProtocol::Http1,
-            http1: core::Http1ProtocolOptions::default(),
-            http2: core::Http2ProtocolOptions::default(),
+            http1: http1::ClientSettings::default(),
+            http2: Http2Options::new(Side::Client),
             idle_timeout: Some(Self::DEFAULT_IDLE_TIMEOUT),
             max_connection_duration: None,
             max_requests_per_connection: None,

@@ -2,6 +2,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
+
 use super::{Health, HealthFlags};
 use crate::config::metadata::LazyMetadata;
 use crate::net::Address;
@@ -32,6 +34,15 @@ pub struct Host {
     pub transport_socket_match: Option<u16>,
     pub metadata: Option<Arc<LazyMetadata>>,
     pub stats: HostStats,
+    /// Only of the host of a LOGICAL_DNS cluster: where it is now.
+    moves: Option<Box<ArcSwap<Addresses>>>,
+}
+
+/// The addresses of a host, in the order in which they are preferred.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses {
+    pub first: Address,
+    pub others: Box<[Address]>,
 }
 
 /// Per-host counters as `/clusters` shows them; shared by workers, relaxed.
@@ -64,6 +75,7 @@ impl Host {
             transport_socket_match: None,
             metadata: None,
             stats: HostStats::default(),
+            moves: None,
         }
     }
 
@@ -85,9 +97,34 @@ impl Host {
         self.health.store(flags.0, Ordering::Relaxed);
     }
 
-    /// All addresses, the first one first.
-    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
-        std::iter::once(&self.address).chain(&*self.additional_addresses)
+    /// Where to connect to now.
+    pub fn addresses(&self) -> Addresses {
+        match &self.moves {
+            Some(now) => Addresses::clone(&now.load()),
+            None => Addresses { first: self.address.clone(), others: self.additional_addresses.clone() },
+        }
+    }
+
+    /// The first of [`addresses`](Self::addresses): what `/clusters` shows.
+    pub fn current_address(&self) -> Address {
+        match &self.moves {
+            Some(now) => now.load().first.clone(),
+            None => self.address.clone(),
+        }
+    }
+
+    /// Makes this a host that can move; it is at `now`.
+    pub fn movable(mut self, now: Addresses) -> Self {
+        self.moves = Some(Box::new(ArcSwap::from_pointee(now)));
+        self
+    }
+
+    /// From now on connections go to these addresses; those that are there stay. Without effect unless
+    /// [`movable`](Self::movable).
+    pub fn move_to(&self, now: Addresses) {
+        if let Some(moves) = self.moves.as_ref().filter(|moves| **moves.load() != now) {
+            moves.store(Arc::new(now));
+        }
     }
 }
 

@@ -11,5 +11,5 @@ mod host_set;
 mod tests;
 
 pub use health::{Health, HealthFlags};
-pub use host::{Host, HostStats, Locality};
+pub use host::{Addresses, Host, HostStats, Locality};
 pub use host_set::{HostList, HostSet};

@@ -57,10 +57,9 @@ pub struct Keepalive {
 }
 
 impl Http2Options {
-    /// # Errors
-    /// A field out of its range, or one that we cannot do.
-    pub fn build(proto: Option<&core::Http2ProtocolOptions>, side: Side, path: &Path<'_>) -> Result<Self, Reject> {
-        let mut options = Http2Options {
+    /// The defaults.
+    pub fn new(side: Side) -> Self {
+        Http2Options {
             hpack_table_size: 4096,
             max_concurrent_streams: 1024,
             initial_stream_window_size: 256 * 1024,
@@ -69,7 +68,13 @@ impl Http2Options {
             connection_keepalive: None,
             disallow_obs_text: false,
             flood: FloodLimits::new(side),
-        };
+        }
+    }
+
+    /// # Errors
+    /// A field out of its range, or one that we cannot do.
+    pub fn build(proto: Option<&core::Http2ProtocolOptions>, side: Side, path: &Path<'_>) -> Result<Self, Reject> {
+        let mut options = Self::new(side);
         let Some(proto) = proto else { return Ok(options) };
         options.limits(proto, path)?;
         options.flood(proto, path)?;

@@ -21,7 +21,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::net::{TcpSocket, UnixStream};
 
 use crate::cluster::Cluster;
-use crate::endpoint::Host;
+use crate::endpoint::{Addresses, Host};
 use crate::net::{Address, Io, RawIo, Socket, SocketOptions, SocketState};
 use crate::stats::names::ClusterStats;
 use crate::stream_info::TlsInfo;
@@ -232,11 +232,12 @@ async fn connect_any(
     host: &Host,
     source: Option<UpstreamSource>,
 ) -> Result<(Socket, Address), ConnectError> {
-    if host.additional_addresses.is_empty() {
-        let socket = connect_one(cluster, &host.address, source).await?;
-        return Ok((socket, host.address.clone()));
+    let Addresses { first, others } = host.addresses();
+    if others.is_empty() {
+        let socket = connect_one(cluster, &first, source).await?;
+        return Ok((socket, first));
     }
-    let order = cluster.sockets.happy_eyeballs.order(&host.address, &host.additional_addresses);
+    let order = cluster.sockets.happy_eyeballs.order(&first, &others);
     let mut waiting = order.into_iter();
     let mut attempts = FuturesUnordered::new();
     let mut failure = ConnectError::Local("no address".into());

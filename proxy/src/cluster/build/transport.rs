@@ -1,0 +1,76 @@
+//! `transport_socket` and `transport_socket_matches`.
+
+use prost_types::Struct;
+use xds_protos::envoy::config::cluster::v3 as pb;
+use xds_protos::envoy::config::core::v3 as core;
+use xds_protos::envoy::config::core::v3::transport_socket::ConfigType;
+
+use super::ClusterCx;
+use crate::config::metadata::has_labels;
+use crate::config::{Path, Reject};
+use crate::registry;
+use crate::stats::{StatBlock, names::ClusterStats};
+use crate::transport_socket::Upstream;
+
+/// In the metadata of a host or locality: what `transport_socket_matches` look at.
+const MATCH_FILTER: &str = "envoy.transport_socket_match";
+
+pub(super) fn socket(
+    proto: Option<&core::TransportSocket>,
+    path: &Path<'_>,
+    cx: &ClusterCx<'_>,
+) -> Result<Upstream, Reject> {
+    let Some(core::TransportSocket { name: _, config_type }) = proto else { return Ok(Upstream::Raw) };
+    let config = config_type.as_ref().map(|ConfigType::TypedConfig(config)| config);
+    let path = path.field("typed_config");
+    let (entry, config) = registry::find(registry::UPSTREAM_TRANSPORT_SOCKETS, config, &path)?;
+    (entry.build)(&config, &path, cx)
+}
+
+/// What decides which transport socket a host uses.
+pub(super) struct Matches<'a> {
+    matches: Vec<(&'a str, Option<&'a Struct>)>,
+    stats: &'a StatBlock<ClusterStats>,
+}
+
+/// The sockets of `transport_socket_matches`, and what chooses between them.
+pub(super) fn matches<'a>(
+    protos: &'a [pb::cluster::TransportSocketMatch],
+    stats: &'a StatBlock<ClusterStats>,
+    path: &Path<'_>,
+    cx: &ClusterCx<'_>,
+) -> Result<(Box<[Upstream]>, Matches<'a>), Reject> {
+    let (mut sockets, mut matches) = (Vec::with_capacity(protos.len()), Vec::with_capacity(protos.len()));
+    for (index, proto) in protos.iter().enumerate() {
+        let pb::cluster::TransportSocketMatch { name, r#match, transport_socket } = proto;
+        let path = path.index(index);
+        if name.is_empty() {
+            return Err(path.field("name").reject("expected a name, got none"));
+        }
+        let at = path.field("transport_socket");
+        let transport_socket = transport_socket.as_ref().ok_or_else(|| at.reject("expected one, got none"))?;
+        sockets.push(socket(Some(transport_socket), &at, cx)?);
+        matches.push((name.as_str(), r#match.as_ref()));
+    }
+    if u16::try_from(sockets.len()).is_err() {
+        return Err(path.reject(format_args!("expected at most 65535 matches, got {}", sockets.len())));
+    }
+    Ok((sockets.into(), Matches { matches, stats }))
+}
+
+impl Matches<'_> {
+    /// The index of the first match for a host; its own metadata comes before its locality's. None is `transport_socket`.
+    pub fn resolve(&self, host: Option<&core::Metadata>, locality: Option<&core::Metadata>) -> Option<u16> {
+        let find = |metadata: Option<&core::Metadata>| {
+            self.matches
+                .iter()
+                .position(|(_, labels)| labels.is_none_or(|labels| has_labels(labels, metadata, MATCH_FILTER, false)))
+        };
+        let found = find(host).or_else(|| find(locality));
+        match found.and_then(|index| self.matches.get(index)) {
+            Some((name, _)) => self.stats.inc_named(&format!("{name}.total_match_count")),
+            None => self.stats.inc(ClusterStats::DEFAULT_TOTAL_MATCH_COUNT),
+        }
+        found.map(|index| index as u16)
+    }
+}

@@ -1,0 +1,42 @@
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::Cluster;
+use crate::endpoint::Host;
+
+/// What workers are told, so that their pools let go of connections.
+#[derive(Clone)]
+pub enum ClusterEvent {
+    /// These hosts are no longer picked. Idle connections to them are to be closed, others when their requests end.
+    HostsRemoved { cluster: Arc<Cluster>, hosts: Arc<[Arc<Host>]> },
+    /// The cluster was removed, or replaced by one with another configuration.
+    ClusterRemoved(Arc<Cluster>),
+}
+
+/// Who is told.
+#[derive(Default)]
+pub(super) struct Events(Mutex<Vec<UnboundedSender<ClusterEvent>>>);
+
+impl Events {
+    pub fn subscribe(&self) -> UnboundedReceiver<ClusterEvent> {
+        let (sender, receiver) = unbounded_channel();
+        self.0.lock().push(sender);
+        receiver
+    }
+
+    pub fn hosts_removed(&self, cluster: &Arc<Cluster>, hosts: Vec<Arc<Host>>) {
+        if !hosts.is_empty() {
+            self.send(ClusterEvent::HostsRemoved { cluster: cluster.clone(), hosts: hosts.into() });
+        }
+    }
+
+    pub fn cluster_removed(&self, cluster: Arc<Cluster>) {
+        self.send(ClusterEvent::ClusterRemoved(cluster));
+    }
+
+    fn send(&self, event: ClusterEvent) {
+        self.0.lock().retain(|subscriber| subscriber.send(event.clone()).is_ok());
+    }
+}

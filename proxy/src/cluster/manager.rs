@@ -1,0 +1,304 @@
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use prost::Message;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+use xds_protos::envoy::config::bootstrap::v3 as bootstrap;
+use xds_protos::envoy::config::cluster::v3 as pb;
+
+use super::build::{self, Built};
+use super::dns::{self, DnsSpec, Resolve};
+use super::events::Events;
+use super::{Cluster, ClusterEvent, ClusterSlot, Hosts, HttpProtocolOptions};
+use crate::config::{BuildCx, Path, Reject};
+use crate::endpoint::Locality;
+use crate::pool::connect::UpstreamSockets;
+use crate::stats::StatBlock;
+use crate::stats::names::ClusterManagerStats;
+
+/// All clusters of the process.
+///
+/// Clusters are built and changed by one thread, the control thread. [`start`](Self::start) begins what keeps them up to
+/// date there; until then clusters that are resolved have no hosts.
+#[derive(Default)]
+pub struct ClusterManager {
+    slots: RwLock<HashMap<Arc<str>, Arc<ClusterSlot>>>,
+    entries: Mutex<BTreeMap<Arc<str>, Entry>>,
+    events: Arc<Events>,
+    warming: Arc<watch::Sender<usize>>,
+    running: OnceLock<Running>,
+    /// `cluster_manager` of the bootstrap.
+    config: OnceLock<bootstrap::ClusterManager>,
+    stats: OnceLock<StatBlock<ClusterManagerStats>>,
+    /// What most clusters have in common.
+    http: Arc<HttpProtocolOptions>,
+    sockets: Arc<UpstreamSockets>,
+    localities: Mutex<HashMap<Locality, Weak<Locality>>>,
+}
+
+struct Running {
+    runtime: Handle,
+    resolver: Arc<dyn Resolve>,
+}
+
+struct Entry {
+    cluster: Arc<Cluster>,
+    config: Bytes,
+    added_via_api: bool,
+    last_updated: SystemTime,
+    upkeep: Upkeep,
+}
+
+/// What keeps a cluster up to date.
+enum Upkeep {
+    Nothing,
+    /// Names to resolve once the manager is started.
+    Waiting(DnsSpec, Option<Warming>),
+    Running(#[expect(dead_code, reason = "ends the task when dropped")] AbortOnDrop),
+}
+
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Holds up [`ClusterManager::initialized`] until dropped.
+pub(super) struct Warming(Arc<watch::Sender<usize>>);
+
+impl Warming {
+    fn new(count: &Arc<watch::Sender<usize>>) -> Self {
+        count.send_modify(|n| *n += 1);
+        Warming(count.clone())
+    }
+}
+
+impl Drop for Warming {
+    fn drop(&mut self) {
+        self.0.send_modify(|n| *n = n.saturating_sub(1));
+    }
+}
+
+/// A cluster as the admin pages show it.
+pub struct ClusterView<'a> {
+    pub cluster: &'a Arc<Cluster>,
+    /// The encoded `envoy.config.cluster.v3.Cluster`.
+    pub config: &'a Bytes,
+    pub added_via_api: bool,
+    pub last_updated: SystemTime,
+}
+
+impl ClusterManager {
+    /// The slot of this name, made on first use. For builders.
+    pub fn slot(&self, name: &str) -> Arc<ClusterSlot> {
+        if let Some(slot) = self.find(name) {
+            return slot;
+        }
+        let name: Arc<str> = name.into();
+        let slot = ClusterSlot::new(name.clone());
+        self.slots.write().entry(name).or_insert_with(|| Arc::new(slot)).clone()
+    }
+
+    /// The slot of this name if some builder or cluster knows it. For `cluster_header`, where a request names the cluster
+    /// and must not be able to create slots.
+    pub fn find(&self, name: &str) -> Option<Arc<ClusterSlot>> {
+        self.slots.read().get(name).cloned()
+    }
+
+    /// Takes the clusters of a bootstrap, `clusters` under `path`, and its `cluster_manager`. Called once, before anything
+    /// else.
+    ///
+    /// # Errors
+    /// For the first cluster that is refused, and for two of the same name. What was taken before stays.
+    pub fn load_static(
+        &self,
+        manager: Option<&bootstrap::ClusterManager>,
+        clusters: &[pb::Cluster],
+        path: &Path<'_>,
+        cx: &BuildCx,
+    ) -> Result<(), Reject> {
+        if let Some(manager) = manager {
+            check_manager(manager, &Path::root("cluster_manager"))?;
+            // Only the first call counts, and there is one.
+            let _ = self.config.set(manager.clone());
+        }
+        let path = path.field("clusters");
+        for (index, proto) in clusters.iter().enumerate() {
+            let path = path.index(index);
+            if self.entries.lock().contains_key(proto.name.as_str()) {
+                return Err(path.field("name").reject(format_args!("there is another cluster {:?}", proto.name)));
+            }
+            self.put(proto, false, &path, cx)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a cluster, or replaces the one of its name. False if that was equal, and then nothing happens.
+    ///
+    /// # Errors
+    /// When it is refused; the one before stays.
+    pub fn add_or_update(&self, proto: &pb::Cluster, path: &Path<'_>, cx: &BuildCx) -> Result<bool, Reject> {
+        self.put(proto, true, path, cx)
+    }
+
+    /// Removes a cluster. False if there is none of this name, or if it is of the bootstrap, which stays.
+    pub fn remove(&self, name: &str) -> bool {
+        let mut entries = self.entries.lock();
+        if !entries.get(name).is_some_and(|entry| entry.added_via_api) {
+            return false;
+        }
+        let Some(entry) = entries.remove(name) else { return false };
+        if let Some(slot) = self.find(name) {
+            slot.store(None);
+        }
+        if let Some(stats) = self.stats.get() {
+            stats.inc(ClusterManagerStats::CLUSTER_REMOVED);
+            stats.set(ClusterManagerStats::ACTIVE_CLUSTERS, entries.len() as u64);
+        }
+        self.events.cluster_removed(entry.cluster);
+        true
+    }
+
+    fn put(&self, proto: &pb::Cluster, added_via_api: bool, path: &Path<'_>, cx: &BuildCx) -> Result<bool, Reject> {
+        let config = Bytes::from(proto.encode_to_vec());
+        let old = {
+            let entries = self.entries.lock();
+            let old = entries.get(proto.name.as_str());
+            if old.is_some_and(|old| old.config == config) {
+                return Ok(false);
+            }
+            old.map(|old| old.cluster.clone())
+        };
+        let manager = self.config.get_or_init(Default::default);
+        let Built { cluster, dns, wait_for_warm_on_init } = build::build(proto, old.as_deref(), manager, path, cx)?;
+
+        let warming = wait_for_warm_on_init.then(|| Warming::new(&self.warming));
+        let upkeep = match dns {
+            Some(spec) => Upkeep::Waiting(spec, warming),
+            None => Upkeep::Nothing,
+        };
+        let mut entry =
+            Entry { cluster: cluster.clone(), config, added_via_api, last_updated: SystemTime::now(), upkeep };
+        if let Some(running) = self.running.get() {
+            self.run(&mut entry, running);
+        }
+        let slot = self.slot(&cluster.name);
+        let stats = self.stats.get_or_init(|| cx.stats.block("cluster_manager"));
+        let mut entries = self.entries.lock();
+        entries.insert(cluster.name.clone(), entry);
+        stats.inc(if old.is_some() {
+            ClusterManagerStats::CLUSTER_MODIFIED
+        } else {
+            ClusterManagerStats::CLUSTER_ADDED
+        });
+        stats.set(ClusterManagerStats::ACTIVE_CLUSTERS, entries.len() as u64);
+        slot.store(Some(cluster));
+        if let Some(old) = old {
+            self.events.cluster_removed(old);
+        }
+        Ok(true)
+    }
+
+    /// Begins to resolve names and to forget unused hosts, on the runtime that this is called in.
+    pub fn start(&self, resolver: Arc<dyn Resolve>) {
+        let running = self.running.get_or_init(|| Running { runtime: Handle::current(), resolver });
+        for entry in self.entries.lock().values_mut() {
+            self.run(entry, running);
+        }
+    }
+
+    fn run(&self, entry: &mut Entry, running: &Running) {
+        let (cluster, events) = (entry.cluster.clone(), self.events.clone());
+        let upkeep = std::mem::replace(&mut entry.upkeep, Upkeep::Nothing);
+        let task = match (upkeep, &entry.cluster.hosts) {
+            (Upkeep::Waiting(spec, warming), _) => {
+                running.runtime.spawn(dns::run(cluster, spec, running.resolver.clone(), warming, events))
+            }
+            (Upkeep::Nothing, Hosts::OriginalDst(_)) => running.runtime.spawn(clean_up(cluster, events)),
+            (upkeep, _) => {
+                entry.upkeep = upkeep;
+                return;
+            }
+        };
+        entry.upkeep = Upkeep::Running(AbortOnDrop(task.abort_handle()));
+    }
+
+    /// Resolves once every cluster has hosts, as far as names could be resolved. Listeners start after that.
+    pub async fn initialized(&self) {
+        // The sender is part of `self`, so it is not gone.
+        let _ = self.warming.subscribe().wait_for(|warming| *warming == 0).await;
+    }
+
+    /// What happens to clusters and hosts from now on, for the pools of one worker.
+    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<ClusterEvent> {
+        self.events.subscribe()
+    }
+
+    /// Visits the clusters in the order of their names.
+    pub fn for_each(&self, mut visit: impl FnMut(ClusterView<'_>)) {
+        for entry in self.entries.lock().values() {
+            visit(ClusterView {
+                cluster: &entry.cluster,
+                config: &entry.config,
+                added_via_api: entry.added_via_api,
+                last_updated: entry.last_updated,
+            });
+        }
+    }
+
+    /// The one object for this locality.
+    pub fn locality(&self, locality: Locality) -> Arc<Locality> {
+        let mut localities = self.localities.lock();
+        if let Some(known) = localities.get(&locality).and_then(Weak::upgrade) {
+            return known;
+        }
+        localities.retain(|_, known| known.strong_count() > 0);
+        let new = Arc::new(locality.clone());
+        localities.insert(locality, Arc::downgrade(&new));
+        new
+    }
+
+    pub(super) fn default_http(&self) -> Arc<HttpProtocolOptions> {
+        self.http.clone()
+    }
+
+    pub(super) fn default_sockets(&self) -> Arc<UpstreamSockets> {
+        self.sockets.clone()
+    }
+}
+
+/// `envoy.config.bootstrap.v3.ClusterManager`.
+fn check_manager(proto: &bootstrap::ClusterManager, path: &Path<'_>) -> Result<(), Reject> {
+    let bootstrap::ClusterManager {
+        local_cluster_name,
+        outlier_detection,
+        // Used by every cluster that has none of its own.
+        upstream_bind_config: _,
+        load_stats_config,
+        // Ignored: an optimisation of Envoy's.
+        enable_deferred_cluster_creation: _,
+    } = proto;
+    let refused = [
+        (!local_cluster_name.is_empty(), "local_cluster_name"),
+        (outlier_detection.is_some(), "outlier_detection"),
+        (load_stats_config.is_some(), "load_stats_config"),
+    ];
+    build::refuse(&refused, path)
+}
+
+/// Forgets hosts of an ORIGINAL_DST cluster that nobody uses any more.
+async fn clean_up(cluster: Arc<Cluster>, events: Arc<Events>) {
+    let Hosts::OriginalDst(original_dst) = &cluster.hosts else { return };
+    loop {
+        original_dst.populated().await;
+        tokio::time::sleep(original_dst.cleanup_interval).await;
+        events.hosts_removed(&cluster, original_dst.clean_up(&cluster.stats));
+    }
+}
