@@ -4,7 +4,7 @@
 //! or emptied later without touching them.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -15,11 +15,11 @@ pub use crate::route::RoutingPriority as Priority;
 use crate::config::metadata::LazyMetadata;
 use crate::endpoint::{Host, HostSet};
 use crate::http::http1;
-use crate::http::http2::{self, Http2Stats};
+use crate::http::http2;
 use crate::lb::{Policy, PriorityConfig, PrioritySet};
 use crate::pool::connect::UpstreamSockets;
-use crate::stats::names::{ClusterStats, Http1Stats};
-use crate::stats::{Gauge, StatBlock, Stats};
+use crate::stats::names::ClusterStats;
+use crate::stats::{Gauge, StatBlock, StatTable, Stats};
 use crate::transport_socket::Upstream;
 
 mod breaker;
@@ -81,10 +81,6 @@ pub struct Cluster {
     pub transport_matches: Box<[Upstream]>,
     breakers: Arc<CircuitBreakers>,
     hosts: Hosts,
-    /// For the blocks of stats that only some clusters need.
-    registry: Stats,
-    http1_stats: OnceLock<StatBlock<Http1Stats>>,
-    http2_stats: OnceLock<StatBlock<Http2Stats>>,
 }
 
 /// Where hosts come from, and how one is picked.
@@ -122,9 +118,6 @@ impl Cluster {
             transport: Upstream::Raw,
             transport_matches: Box::default(),
             hosts: Hosts::Listed(Members::new(PriorityConfig::default(), 0), Policy::RoundRobin),
-            registry: stats.clone(),
-            http1_stats: OnceLock::new(),
-            http2_stats: OnceLock::new(),
         }
     }
 
@@ -197,21 +190,18 @@ impl Cluster {
         !matches!(self.transport_socket(host), Upstream::Raw)
     }
 
-    /// What a new HTTP/1 connection to this cluster needs to know. The stats come into being with the first one.
+    /// What HTTP/1 connections to this cluster need to know. The stats come into being with the first call.
     pub fn http1_settings(&self) -> http1::ClientSettings {
-        let stats = || self.registry.block(&format!("cluster.{}.http1", self.observability_name));
         http1::ClientSettings {
             buffer_limit: self.per_connection_buffer_limit_bytes as usize,
-            stats: Some(self.http1_stats.get_or_init(stats).clone()),
+            stats: Some(self.codec_stats("http1")),
             ..self.http.http1.clone()
         }
     }
 
-    /// What a new HTTP/2 connection to this cluster needs to know. The stats come into being with the first one.
+    /// What HTTP/2 connections to this cluster need to know. The stats come into being with the first call.
     pub fn http2_settings(&self) -> http2::ClientSettings {
-        let stats = || self.registry.block(&format!("cluster.{}.http2", self.observability_name));
-        let stats = self.http2_stats.get_or_init(stats).clone();
-        let mut settings = http2::ClientSettings::new(self.http.http2.clone(), stats);
+        let mut settings = http2::ClientSettings::new(self.http.http2.clone(), self.codec_stats("http2"));
         if let Some(max) = self.http.max_headers_count {
             settings.max_headers_count = max;
         }
@@ -219,6 +209,10 @@ impl Cluster {
             settings.max_response_headers_kb = max;
         }
         settings
+    }
+
+    fn codec_stats<T: StatTable>(&self, codec: &str) -> StatBlock<T> {
+        self.stats.registry().block_verbatim(&format!("{}{codec}", self.stats.prefix()))
     }
 
     /// The circuit breaker of one priority.

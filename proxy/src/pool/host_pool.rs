@@ -12,7 +12,6 @@ use tokio::time::Sleep;
 
 use super::connect::{self, ConnectError};
 use super::connection::{Connection, Lease, LeaseH1, LeaseH2, SharedH2};
-use super::settings;
 use crate::cluster::{Cluster, Permit, Priority, WantedProtocol};
 use crate::endpoint::Host;
 use crate::http::ResetReason;
@@ -96,8 +95,8 @@ impl HostPool {
             state: RefCell::default(),
             watcher: RefCell::default(),
             watcher_armed: Cell::new(false),
-            http1: Arc::new(settings::http1(&cluster)),
-            http2: Rc::new(settings::http2(&cluster)),
+            http1: Arc::new(cluster.http1_settings()),
+            http2: Rc::new(cluster.http2_settings()),
             cluster,
             this: this.clone(),
         })

@@ -11,7 +11,6 @@ pub mod connect;
 mod connection;
 mod host_pool;
 mod key;
-mod settings;
 
 pub use connection::{Connection, Facts, Lease, LeaseH1, LeaseH2};
 pub use host_pool::LeaseError;

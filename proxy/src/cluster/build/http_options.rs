@@ -7,7 +7,6 @@ use prost_types::Any;
 use xds_protos::envoy::config::cluster::v3 as pb;
 use xds_protos::envoy::config::cluster::v3::cluster::ClusterProtocolSelection;
 use xds_protos::envoy::config::core::v3 as core;
-use xds_protos::envoy::extensions::http::header_formatters::preserve_case::v3 as preserve_case;
 use xds_protos::envoy::extensions::upstreams::http::v3 as http_v3;
 use xds_protos::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
 use xds_protos::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
@@ -15,9 +14,9 @@ use xds_protos::envoy::extensions::upstreams::http::v3::http_protocol_options::e
 use super::fields::refuse;
 use crate::cluster::{AutoSni, HttpProtocolOptions, UpstreamProtocol};
 use crate::config::{Path, Reject, values};
-use crate::http::http1::{HeaderKeyFormat, OwnHeaders};
 use crate::http::http2::Http2Options;
 use crate::http::http2::flood::Side;
+use crate::network::http_connection_manager::header_key_format;
 
 const EXTENSION: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
@@ -172,8 +171,9 @@ fn http1(
     options: &mut HttpProtocolOptions,
     path: &Path<'_>,
 ) -> Result<(), Reject> {
-    let Some(core::Http1ProtocolOptions {
-        header_key_format,
+    let Some(proto) = proto else { return Ok(()) };
+    let core::Http1ProtocolOptions {
+        header_key_format: _, // read as a whole below
         enable_trailers,
         allow_chunked_length,
         send_fully_qualified_url,
@@ -186,46 +186,12 @@ fn http1(
         ignore_http_11_upgrade: _,
         // Ignored: which parser Envoy uses.
         use_balsa_parser: _,
-    }) = proto
-    else {
-        return Ok(());
-    };
+    } = proto;
     refuse(&[(*send_fully_qualified_url, "send_fully_qualified_url")], path)?;
     options.http1.enable_trailers = *enable_trailers;
     options.http1.allow_chunked_length = *allow_chunked_length;
-    options.http1.header_key_format = key_format(header_key_format.as_ref(), &path.field("header_key_format"))?;
+    options.http1.header_key_format = header_key_format(proto, path)?;
     Ok(())
-}
-
-fn key_format(
-    proto: Option<&core::http1_protocol_options::HeaderKeyFormat>,
-    path: &Path<'_>,
-) -> Result<HeaderKeyFormat, Reject> {
-    use core::http1_protocol_options::header_key_format::HeaderFormat;
-    use preserve_case::preserve_case_formatter_config::FormatterTypeOnEnvoyHeaders;
-    let Some(proto) = proto else { return Ok(HeaderKeyFormat::LowerCase) };
-    let extension = match &proto.header_format {
-        Some(HeaderFormat::ProperCaseWords(_)) => return Ok(HeaderKeyFormat::ProperCase),
-        Some(HeaderFormat::StatefulFormatter(extension)) => extension,
-        None => return Err(path.reject("expected proper_case_words or stateful_formatter, got none")),
-    };
-    let path = path.field("stateful_formatter");
-    let path = path.field("typed_config");
-    let config = extension.typed_config.as_ref().ok_or_else(|| path.reject("expected a typed_config, got none"))?;
-    let name = "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig";
-    if config.type_url.rsplit('/').next() != Some(name) {
-        return Err(path.reject(format_args!("unsupported extension {}; supported here: {name}", config.type_url)));
-    }
-    let preserve_case::PreserveCaseFormatterConfig { forward_reason_phrase, formatter_type_on_envoy_headers } =
-        values::decode(config, &path)?;
-    refuse(&[(forward_reason_phrase, "forward_reason_phrase")], &path)?;
-    match FormatterTypeOnEnvoyHeaders::try_from(formatter_type_on_envoy_headers) {
-        Ok(FormatterTypeOnEnvoyHeaders::Default) => Ok(HeaderKeyFormat::PreserveCase(OwnHeaders::LowerCase)),
-        Ok(FormatterTypeOnEnvoyHeaders::ProperCase) => Ok(HeaderKeyFormat::PreserveCase(OwnHeaders::ProperCase)),
-        Err(_) => Err(path
-            .field("formatter_type_on_envoy_headers")
-            .reject(format_args!("expected DEFAULT or PROPER_CASE, got {formatter_type_on_envoy_headers}"))),
-    }
 }
 
 fn http2(
