@@ -111,7 +111,7 @@ pub struct TlsCertificate {
     must_staple: bool,
     key_type: KeyType,
     server_names: Vec<String>,
-    infos: Vec<CertInfo>,
+    infos: Vec<Arc<CertInfo>>,
     source: String,
 }
 
@@ -134,7 +134,7 @@ impl TlsCertificate {
         if chain.len() > MAX_CHAIN_CERTIFICATES {
             return Err(MaterialError::ChainTooLong(chain.len()));
         }
-        let parse = |(index, der)| CertInfo::parse(der).map_err(|e| bad_certificate(index, e));
+        let parse = |(index, der)| CertInfo::parse(der).map(Arc::new).map_err(|e| bad_certificate(index, e));
         let infos = chain.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
         let (Some(leaf), Some(info)) = (chain.first(), infos.first()) else { return Err(MaterialError::NoCertificate) };
         webpki::EndEntityCert::try_from(leaf).map_err(|e| bad_certificate(0, e))?;
@@ -188,12 +188,12 @@ impl TlsCertificate {
     }
 
     /// The chain, leaf first; never empty.
-    pub fn chain(&self) -> &[CertInfo] {
+    pub fn chain(&self) -> &[Arc<CertInfo>] {
         &self.infos
     }
 
     /// Facts about the leaf.
-    pub fn leaf(&self) -> Option<&CertInfo> {
+    pub fn leaf(&self) -> Option<&Arc<CertInfo>> {
         self.infos.first()
     }
 
@@ -209,7 +209,7 @@ pub struct TrustBundle {
     anchors: Vec<TrustAnchor<'static>>,
     certificates: Vec<CertificateDer<'static>>,
     crls: Vec<CertRevocationList<'static>>,
-    infos: Vec<CertInfo>,
+    infos: Vec<Arc<CertInfo>>,
     skipped: Vec<String>,
     source: String,
 }
@@ -248,7 +248,7 @@ impl TrustBundle {
             match (webpki::anchor_from_trusted_cert(&der).map(|anchor| anchor.to_owned()), CertInfo::parse(&der)) {
                 (Ok(anchor), Ok(info)) => {
                     bundle.anchors.push(anchor);
-                    bundle.infos.push(info);
+                    bundle.infos.push(Arc::new(info));
                     bundle.certificates.push(der);
                 }
                 (Err(e), _) => bundle.skipped.push(format!("certificate {index}: {e}")),
@@ -276,7 +276,7 @@ impl TrustBundle {
     }
 
     /// The trusted certificates, in the order of the file.
-    pub fn certificates(&self) -> &[CertInfo] {
+    pub fn certificates(&self) -> &[Arc<CertInfo>] {
         &self.infos
     }
 

@@ -10,6 +10,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use regex::Regex;
 
@@ -45,6 +46,28 @@ pub enum TextMatch {
     Contains(String),
     /// The whole text, as RE2's `FullMatch`. Built by [`TextMatch::regex`]. Case is the expression's own business.
     Regex(Regex),
+    /// A matcher of the caller's own, which judges the whole name.
+    Own(Own),
+}
+
+/// A matcher that comes from elsewhere, with the text that it shows in messages.
+#[derive(Clone)]
+pub struct Own {
+    shown: Arc<str>,
+    test: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+impl Own {
+    /// `shown` describes the matcher to operators.
+    pub fn new(shown: &str, test: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        Self { shown: shown.into(), test: Arc::new(test) }
+    }
+}
+
+impl fmt::Debug for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.shown, f)
+    }
 }
 
 impl TextMatch {
@@ -58,7 +81,7 @@ impl TextMatch {
     fn text(&self) -> Option<&str> {
         match self {
             Self::Exact(text) | Self::Prefix(text) | Self::Suffix(text) | Self::Contains(text) => Some(text),
-            Self::Regex(_) => None,
+            Self::Regex(_) | Self::Own(_) => None,
         }
     }
 
@@ -68,7 +91,7 @@ impl TextMatch {
             Self::Prefix(text) => Self::Prefix(map(text)),
             Self::Suffix(text) => Self::Suffix(map(text)),
             Self::Contains(text) => Self::Contains(map(text)),
-            Self::Regex(regex) => Self::Regex(regex),
+            Self::Regex(_) | Self::Own(_) => self,
         }
     }
 }
@@ -91,7 +114,7 @@ pub struct SanMatcher {
 }
 
 impl SanMatcher {
-    /// `ignore_case` has no effect on regular expressions.
+    /// `ignore_case` has no effect on regular expressions and the caller's own matchers.
     pub fn new(kind: SanType, text: TextMatch, ignore_case: bool) -> Result<Self, SanMatcherError> {
         if kind == SanType::OtherName {
             return Err(SanMatcherError::OtherName);
@@ -121,10 +144,9 @@ impl SanMatcher {
         if let (SanType::Dns, TextMatch::Exact(wanted)) = (self.kind, &self.text) {
             return dns_name_match(wanted, &value);
         }
-        let value = if self.ignore_case && !matches!(self.text, TextMatch::Regex(_)) {
-            Cow::Owned(value.to_ascii_lowercase())
-        } else {
-            value
+        let value = match self.text.text() {
+            Some(_) if self.ignore_case => Cow::Owned(value.to_ascii_lowercase()),
+            _ => value,
         };
         match &self.text {
             TextMatch::Exact(text) => value == text.as_str(),
@@ -132,6 +154,7 @@ impl SanMatcher {
             TextMatch::Suffix(text) => value.ends_with(text.as_str()),
             TextMatch::Contains(text) => value.contains(text.as_str()),
             TextMatch::Regex(regex) => regex.is_match(&value),
+            TextMatch::Own(own) => (own.test)(&value),
         }
     }
 }
@@ -144,6 +167,7 @@ impl fmt::Display for SanMatcher {
             TextMatch::Suffix(text) => ("suffix", text.as_str()),
             TextMatch::Contains(text) => ("contains", text.as_str()),
             TextMatch::Regex(regex) => ("safe_regex", regex.as_str()),
+            TextMatch::Own(own) => ("matcher", &*own.shown),
         };
         write!(f, "{:?} {how} {text:?}", self.kind)
     }
@@ -245,6 +269,8 @@ mod tests {
         assert!(!m(TextMatch::regex("a.example").unwrap()), "a part is not the whole");
         assert!(!m(TextMatch::regex("x|https").unwrap()), "anchors hold for every branch");
         assert!(TextMatch::regex(")(").is_err());
+        assert!(m(TextMatch::Own(Own::new("ends in th", |name| name.ends_with("th")))));
+        assert!(!m(TextMatch::Own(Own::new("ends in TH", |name| name.ends_with("TH")))));
         assert!(!m(TextMatch::Suffix("/path".into())));
         let ci = SanMatcher::new(SanType::Uri, TextMatch::Suffix("/PATH".into()), true).unwrap();
         assert!(hits(&ci, &uri));

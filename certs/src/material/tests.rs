@@ -101,7 +101,7 @@ fn a_trust_bundle_takes_certificates_and_lists() {
     let pem = a.pem() + &b.pem() + &a.crl_pem(&[&revoked], 2049);
     let bundle = TrustBundle::from_pem(pem.as_bytes(), "ca.pem").unwrap();
     assert_eq!((bundle.anchors().len(), bundle.crls().len(), bundle.source()), (2, 1, "ca.pem"));
-    let subjects: Vec<_> = bundle.certificates().iter().map(CertInfo::subject).collect();
+    let subjects: Vec<_> = bundle.certificates().iter().map(|info| info.subject()).collect();
     assert_eq!(subjects, ["CN=a", "CN=b"]);
     assert!(bundle.skipped().is_empty());
 }
