@@ -60,7 +60,8 @@ pub enum StapleAction {
 #[derive(Debug, Default)]
 pub struct Handshake {
     pub(crate) names: ExpectedNames,
-    pub(crate) client_asks_for_ocsp: bool,
+    /// Servers, to be set before a certificate is chosen: see [`asks_for_ocsp_staple`](crate::server::asks_for_ocsp_staple).
+    pub client_asks_for_ocsp: bool,
     /// The check that failed, also when `ACCEPT_UNTRUSTED` let the peer pass.
     pub failure: Option<VerifyFailure>,
     /// What became of the peer's certificate.

@@ -11,14 +11,13 @@ use xds_protos::envoy::extensions::filters::network::http_connection_manager::v3
     HttpFilter as HttpFilterProto, http_filter,
 };
 
-use crate::cluster::ClusterCx;
 use crate::config::{BuildCx, Path, Reject};
 use crate::http_filters::HttpFilter;
 use crate::http_filters::router::RouterConfig;
 use crate::listener::filters::{self, ListenerFilter};
 use crate::network::{BuiltFilter, ListenerCx, http_connection_manager};
 use crate::route::FilterConfig;
-use crate::transport_socket::{Downstream, Upstream};
+use crate::transport_socket::{Downstream, TransportCx, Upstream, raw_buffer, tls};
 
 /// How much of an extension's API works; `note` says what does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +41,8 @@ pub struct Extension<B: 'static> {
 }
 
 pub type BuildListenerFilter = fn(&Any, &Path<'_>, &BuildCx) -> Result<Arc<dyn ListenerFilter>, Reject>;
-pub type BuildDownstreamTransportSocket = fn(&Any, &Path<'_>, &ListenerCx<'_>) -> Result<Downstream, Reject>;
-pub type BuildUpstreamTransportSocket = fn(&Any, &Path<'_>, &ClusterCx<'_>) -> Result<Upstream, Reject>;
+pub type BuildDownstreamTransportSocket = fn(&Any, &Path<'_>, TransportCx<'_>) -> Result<Downstream, Reject>;
+pub type BuildUpstreamTransportSocket = fn(&Any, &Path<'_>, TransportCx<'_>) -> Result<Upstream, Reject>;
 pub type BuildNetworkFilter = fn(&Any, &Path<'_>, &ListenerCx<'_>) -> Result<BuiltFilter, Reject>;
 
 pub static LISTENER_FILTERS: &[Extension<BuildListenerFilter>] = &[
@@ -92,21 +91,42 @@ pub static NETWORK_FILTERS: &[Extension<BuildNetworkFilter>] = &[Extension {
     note: "no HTTP/3, no tracing, no RDS or scoped routes; see the field list in its page",
 }];
 
-pub static DOWNSTREAM_TRANSPORT_SOCKETS: &[Extension<BuildDownstreamTransportSocket>] = &[Extension {
-    type_url: "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
-    name: "envoy.transport_sockets.raw_buffer",
-    build: |_, _, _| Ok(Downstream::Raw),
-    level: Level::Full,
-    note: "",
-}];
+const TLS_NOTE: &str = "TLS 1.2 and 1.3 with AEAD suites; no session ticket keys, key log, PKCS #12, private key providers, custom \
+                        validators, selectors and handshakers, compliance policies";
 
-pub static UPSTREAM_TRANSPORT_SOCKETS: &[Extension<BuildUpstreamTransportSocket>] = &[Extension {
-    type_url: "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
-    name: "envoy.transport_sockets.raw_buffer",
-    build: |_, _, _| Ok(Upstream::Raw),
-    level: Level::Full,
-    note: "",
-}];
+pub static DOWNSTREAM_TRANSPORT_SOCKETS: &[Extension<BuildDownstreamTransportSocket>] = &[
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
+        name: "envoy.transport_sockets.raw_buffer",
+        build: raw_buffer::build_downstream,
+        level: Level::Full,
+        note: "",
+    },
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        name: "envoy.transport_sockets.tls",
+        build: tls::config::build_downstream,
+        level: Level::Partial,
+        note: TLS_NOTE,
+    },
+];
+
+pub static UPSTREAM_TRANSPORT_SOCKETS: &[Extension<BuildUpstreamTransportSocket>] = &[
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
+        name: "envoy.transport_sockets.raw_buffer",
+        build: raw_buffer::build_upstream,
+        level: Level::Full,
+        note: "",
+    },
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        name: "envoy.transport_sockets.tls",
+        build: tls::config::build_upstream,
+        level: Level::Partial,
+        note: TLS_NOTE,
+    },
+];
 
 /// The entry for `typed_config`, and the configuration without a `TypedStruct` around it.
 ///

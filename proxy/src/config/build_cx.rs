@@ -4,6 +4,7 @@ use crate::cluster::ClusterManager;
 use crate::runtime::Runtime;
 use crate::server::ServerOptions;
 use crate::stats::Stats;
+use crate::transport_socket::SecretManager;
 
 /// What builders may refer to: things that exist once in a process.
 ///
@@ -15,6 +16,8 @@ pub struct BuildCx {
     pub clusters: Arc<ClusterManager>,
     pub runtime: Arc<Runtime>,
     pub stats: Stats,
+    /// Static secrets are in it before listeners and clusters are built.
+    pub secrets: Arc<SecretManager>,
 }
 
 impl BuildCx {
@@ -25,6 +28,7 @@ impl BuildCx {
             options: Arc::new(options),
             clusters: Arc::default(),
             runtime: Arc::default(),
+            secrets: Arc::default(),
         }
     }
 }

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
-use xds_protos::envoy::config::core::v3::TransportSocket;
-use xds_protos::envoy::config::core::v3::transport_socket::ConfigType as TransportSocketConfig;
 use xds_protos::envoy::config::listener::v3 as proto;
 use xds_protos::envoy::config::listener::v3::filter::ConfigType;
 
@@ -12,7 +10,7 @@ use super::FilterChain;
 use crate::config::{Path, Reject, values};
 use crate::network::{BuiltFilter, Connection, ListenerCx, NetworkFilter, TerminalFilter};
 use crate::registry;
-use crate::transport_socket::Downstream;
+use crate::transport_socket::{Downstream, TransportCx};
 
 pub(super) fn filter_chain(
     chain: &proto::FilterChain,
@@ -37,20 +35,16 @@ pub(super) fn filter_chain(
     let (filters, terminal) = network_filters(filters, &path.field("filters"), cx)?;
     Ok(FilterChain {
         name: name.as_str().into(),
-        transport: downstream(transport_socket.as_ref(), &path.field("transport_socket"), cx)?,
+        transport: Downstream::build(
+            transport_socket.as_ref(),
+            &path.field("transport_socket"),
+            TransportCx { build: cx.build, scope: cx.stat_scope },
+        )?,
         // Zero turns Envoy's off, which leaves ours.
         transport_connect_timeout: timeout.filter(|timeout| !timeout.is_zero()),
         filters,
         terminal,
     })
-}
-
-fn downstream(socket: Option<&TransportSocket>, path: &Path<'_>, cx: &ListenerCx<'_>) -> Result<Downstream, Reject> {
-    let Some(TransportSocket { name: _, config_type }) = socket else { return Ok(Downstream::Raw) };
-    let config = config_type.as_ref().map(|TransportSocketConfig::TypedConfig(config)| config);
-    let path = path.field("typed_config");
-    let (entry, config) = registry::find(registry::DOWNSTREAM_TRANSPORT_SOCKETS, config, &path)?;
-    (entry.build)(&config, &path, cx)
 }
 
 type Filters = (Vec<Arc<dyn NetworkFilter>>, Arc<dyn TerminalFilter>);

@@ -3,14 +3,12 @@
 use prost_types::Struct;
 use xds_protos::envoy::config::cluster::v3 as pb;
 use xds_protos::envoy::config::core::v3 as core;
-use xds_protos::envoy::config::core::v3::transport_socket::ConfigType;
 
 use super::ClusterCx;
 use crate::config::metadata::has_labels;
 use crate::config::{Path, Reject};
-use crate::registry;
 use crate::stats::{StatBlock, names::ClusterStats};
-use crate::transport_socket::Upstream;
+use crate::transport_socket::{TransportCx, Upstream};
 
 /// In the metadata of a host or locality: what `transport_socket_matches` look at.
 const MATCH_FILTER: &str = "envoy.transport_socket_match";
@@ -20,11 +18,7 @@ pub(super) fn socket(
     path: &Path<'_>,
     cx: &ClusterCx<'_>,
 ) -> Result<Upstream, Reject> {
-    let Some(core::TransportSocket { name: _, config_type }) = proto else { return Ok(Upstream::Raw) };
-    let config = config_type.as_ref().map(|ConfigType::TypedConfig(config)| config);
-    let path = path.field("typed_config");
-    let (entry, config) = registry::find(registry::UPSTREAM_TRANSPORT_SOCKETS, config, &path)?;
-    (entry.build)(&config, &path, cx)
+    Upstream::build(proto, path, TransportCx { build: cx.build, scope: cx.stat_scope })
 }
 
 /// What decides which transport socket a host uses.

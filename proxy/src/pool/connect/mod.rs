@@ -75,7 +75,7 @@ impl ConnectError {
         match self {
             ConnectError::Timeout => None,
             ConnectError::Local(reason) | ConnectError::Remote(reason) => Some(reason.clone()),
-            ConnectError::Transport(error) => Some(error.reason.clone()),
+            ConnectError::Transport(error) => Some(error.reason.clone()).filter(|reason| !reason.is_empty()),
         }
     }
 }
@@ -221,7 +221,8 @@ async fn establish(cluster: &Cluster, host: &Host, options: &ConnectOptions) -> 
     let (socket, remote_address) = connect_any(cluster, host, options.source).await?;
     let connect_end = Instant::now();
     let transport = cluster.transport_socket(host);
-    let (io, tls) = transport.connect(RawIo::new(socket), options).await.map_err(ConnectError::Transport)?;
+    let (io, tls) =
+        transport.connect(RawIo::new(socket), options, &host.hostname).await.map_err(ConnectError::Transport)?;
     let handshake_end = if tls.is_some() { Instant::now() } else { connect_end };
     Ok(Established { io, tls, remote_address, connect_end, handshake_end })
 }
