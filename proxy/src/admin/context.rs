@@ -3,6 +3,7 @@
 //!
 //! All calls come from the control thread and must not block.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -19,19 +20,19 @@ use crate::stats::Stats;
 /// The handles.
 pub struct AdminContext {
     pub stats: Stats,
-    pub server: Arc<dyn Server>,
-    pub clusters: Arc<dyn Clusters>,
-    pub listeners: Arc<dyn Listeners>,
-    pub certificates: Arc<dyn Certificates>,
-    pub runtime: Arc<dyn Runtime>,
-    pub config: Arc<dyn Config>,
-    pub log: Arc<dyn Log>,
+    pub server: Rc<dyn Server>,
+    pub clusters: Rc<dyn Clusters>,
+    pub listeners: Rc<dyn Listeners>,
+    pub certificates: Rc<dyn Certificates>,
+    pub runtime: Rc<dyn Runtime>,
+    pub config: Rc<dyn Config>,
+    pub log: Rc<dyn Log>,
     /// `admin.allow_paths`: paths, with their query, that may be asked for. Empty: all.
     pub allow_paths: Vec<StringMatcher>,
 }
 
 /// `/ready`, `/server_info`, `/healthcheck`, `/quitquitquit` and what else concerns the process as a whole.
-pub trait Server: Send + Sync {
+pub trait Server {
     fn state(&self) -> pb::server_info::State;
 
     /// Since the process started.
@@ -71,7 +72,7 @@ pub struct DrainListeners {
 }
 
 /// `/clusters`, and the endpoints of `/config_dump?include_eds`.
-pub trait Clusters: Send + Sync {
+pub trait Clusters {
     /// Active clusters, in any order.
     fn clusters(&self) -> Vec<Cluster>;
 }
@@ -111,7 +112,7 @@ pub struct HostStatus {
 }
 
 /// `/listeners`
-pub trait Listeners: Send + Sync {
+pub trait Listeners {
     /// In the order of configuration; listeners that drain in place are still there.
     fn listeners(&self) -> Vec<Listener>;
 }
@@ -124,13 +125,13 @@ pub struct Listener {
 }
 
 /// `/certs`
-pub trait Certificates: Send + Sync {
+pub trait Certificates {
     /// One entry for each TLS context in use.
     fn certificates(&self) -> Vec<pb::Certificate>;
 }
 
 /// `/runtime`
-pub trait Runtime: Send + Sync {
+pub trait Runtime {
     /// Names of the layers, the weakest first.
     fn layers(&self) -> Vec<String>;
 
@@ -156,7 +157,7 @@ pub struct RuntimeEntry {
 pub struct NoAdminLayer;
 
 /// `/config_dump` and `/unsupported`
-pub trait Config: Send + Sync {
+pub trait Config {
     /// `envoy.config.bootstrap.v3.Bootstrap` as loaded.
     fn bootstrap(&self) -> Resource;
 
@@ -228,7 +229,7 @@ pub struct Ignored {
 }
 
 /// `/logging`
-pub trait Log: Send + Sync {
+pub trait Log {
     /// Names and levels, in the order in which they are listed.
     fn loggers(&self) -> Vec<(String, String)>;
 

@@ -1,5 +1,6 @@
 //! A process for the admin interface to look at: two clusters, two listeners, one of everything else.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -31,8 +32,8 @@ pub struct Fake {
 }
 
 impl Fake {
-    pub fn context(self) -> (AdminContext, Arc<Self>) {
-        let fake = Arc::new(self);
+    pub fn context(self) -> (AdminContext, Rc<Self>) {
+        let fake = Rc::new(self);
         let cx = AdminContext {
             stats: Stats::new(1),
             server: fake.clone(),

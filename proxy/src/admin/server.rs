@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,7 +22,7 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, UnixListener};
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 use super::reply::{Content, Reply};
 use super::request::{Request, merge_slashes};
 use super::{AdminContext, respond};
+use crate::net::Address;
 use crate::stats::names::{HttpStats, ListenerHttpStats, ListenerStats, WorkerListenerStats};
 use crate::stats::{GaugeGuard, StatBlock, Stats};
 
@@ -53,10 +55,49 @@ pub enum AdminListener {
     Pipe(UnixListener),
 }
 
+/// Where HTTP/2 puts its streams: the control thread.
+#[derive(Clone, Copy)]
+struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor
+where
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl AdminListener {
+    /// Binds an address of the bootstrap. Must be called on the runtime that will serve.
+    ///
+    /// # Errors
+    /// When the address is taken or not of this machine.
+    pub async fn bind(address: &Address) -> io::Result<Self> {
+        Ok(match address {
+            Address::Ip(address) => Self::Tcp(TcpListener::bind(address).await?),
+            Address::Pipe(path) => {
+                // A pipe of a process that is gone would keep its name.
+                let _ = std::fs::remove_file(&**path);
+                Self::Pipe(UnixListener::bind(&**path)?)
+            }
+        })
+    }
+
+    /// The address that is bound, with the port that was chosen for 0.
+    pub fn address(&self) -> String {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(|a| a.to_string()).unwrap_or_default(),
+            Self::Pipe(listener) => {
+                let path = listener.local_addr().ok().and_then(|a| a.as_pathname().map(|p| p.display().to_string()));
+                path.unwrap_or_default()
+            }
+        }
+    }
+
     async fn accept(&self) -> io::Result<Box<dyn Stream>> {
         match self {
             Self::Tcp(listener) => {
@@ -72,7 +113,7 @@ impl AdminListener {
 
 /// Serves until `shutdown` resolves, then finishes what is being answered, for a second at most. Not cancel safe: dropping it
 /// cuts answers short.
-pub async fn serve(listener: AdminListener, cx: Arc<AdminContext>, shutdown: impl Future<Output = ()>) {
+pub async fn serve(listener: AdminListener, cx: Rc<AdminContext>, shutdown: impl Future<Output = ()>) {
     let stats = AdminStats::new(&cx.stats);
     let (draining, drain) = watch::channel(false);
     let mut connections = Connections::default();
@@ -113,7 +154,7 @@ impl Connections {
     fn add(
         &mut self,
         stream: Box<dyn Stream>,
-        cx: &Arc<AdminContext>,
+        cx: &Rc<AdminContext>,
         stats: &AdminStats,
         drain: watch::Receiver<bool>,
     ) {
@@ -125,8 +166,8 @@ impl Connections {
         }
         let progress = Arc::new(Progress::new());
         let stream = Counted { stream, progress: Arc::clone(&progress), stats: stats.http.clone() };
-        let task = connection(stream, Arc::clone(&progress), Arc::clone(cx), stats.clone(), drain);
-        let handle = self.tasks.spawn(task);
+        let task = connection(stream, Arc::clone(&progress), Rc::clone(cx), stats.clone(), drain);
+        let handle = self.tasks.spawn_local(task);
         self.open.insert(handle.id(), (progress, handle));
     }
 
@@ -144,13 +185,13 @@ impl Connections {
 async fn connection(
     stream: Counted,
     progress: Arc<Progress>,
-    cx: Arc<AdminContext>,
+    cx: Rc<AdminContext>,
     stats: AdminStats,
     mut drain: watch::Receiver<bool>,
 ) {
     let opened = stats.opened();
-    let service = service_fn(move |request| answer(request, Arc::clone(&cx), stats.clone()));
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let service = service_fn(move |request| answer(request, Rc::clone(&cx), stats.clone()));
+    let mut builder = auto::Builder::new(LocalExecutor);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
     builder.http2().timer(TokioTimer::new());
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
@@ -177,7 +218,7 @@ async fn connection(
 
 async fn answer(
     request: hyper::Request<Incoming>,
-    cx: Arc<AdminContext>,
+    cx: Rc<AdminContext>,
     stats: AdminStats,
 ) -> Result<Response<Outgoing>, Infallible> {
     let exchange = stats.request(request.version());

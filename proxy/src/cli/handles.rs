@@ -1,0 +1,344 @@
+//! The process as the admin interface sees it: each of its traits, answered by the part that knows.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use prost::{Message, Name};
+use xds_protos::envoy::admin::v3 as pb;
+use xds_protos::envoy::config::cluster::v3::Cluster as ClusterProto;
+use xds_protos::envoy::config::core::v3::node::UserAgentVersionType;
+use xds_protos::envoy::config::core::v3::{BuildVersion, Extension, Node};
+use xds_protos::envoy::config::listener::v3::Listener as ListenerProto;
+use xds_protos::envoy::r#type::v3::SemanticVersion;
+
+use super::flags::{Mode, RunOptions};
+use crate::admin::{self, AdminContext};
+use crate::bootstrap::Bootstrap;
+use crate::cluster::{ClusterManager, Priority};
+use crate::registry;
+use crate::runtime::Value;
+use crate::server::DrainStrategy;
+use crate::server::process::{self, Server, ServerState};
+
+/// Everything the admin interface asks for.
+pub fn context(server: &Rc<Server>, options: &RunOptions, bootstrap: Bootstrap) -> Arc<AdminContext> {
+    let now = SystemTime::now();
+    let config = Arc::new(Config {
+        bootstrap: resource::<xds_protos::envoy::config::bootstrap::v3::Bootstrap>("", bootstrap.wire.clone(), now),
+        listeners: bootstrap.listeners.iter().map(|l| encoded::<ListenerProto>(&l.name, l, now)).collect(),
+        secrets: bootstrap.secrets.iter().map(|s| encoded(&s.name, s, now)).collect(),
+        routes: inline_routes(&bootstrap.listeners, now),
+        clusters: server.cx.clusters.clone(),
+        unused: bootstrap.unused.clone(),
+    });
+    Arc::new(AdminContext {
+        stats: server.cx.stats.clone(),
+        server: Arc::new(Process {
+            server: server.clone(),
+            options: command_line(options),
+            node: node(bootstrap.node, options),
+        }),
+        clusters: Arc::new(Clusters(server.cx.clusters.clone())),
+        listeners: Arc::new(Listeners(server.clone())),
+        certificates: Arc::new(Certificates(server.cx.clone())),
+        runtime: Arc::new(RuntimeValues { runtime: server.cx.runtime.clone(), layers: bootstrap.runtime_layers }),
+        config,
+        log: Arc::new(admin::ProcessLog),
+        allow_paths: Vec::new(),
+    })
+}
+
+struct Process {
+    server: Rc<Server>,
+    options: pb::CommandLineOptions,
+    node: Node,
+}
+
+impl admin::Server for Process {
+    fn state(&self) -> pb::server_info::State {
+        self.server.refresh_stats();
+        match self.server.state() {
+            ServerState::Live => pb::server_info::State::Live,
+            ServerState::Draining => pb::server_info::State::Draining,
+            ServerState::PreInitializing => pb::server_info::State::PreInitializing,
+            ServerState::Initializing => pb::server_info::State::Initializing,
+        }
+    }
+
+    fn uptime(&self) -> Duration {
+        self.server.start.elapsed()
+    }
+
+    fn version(&self) -> String {
+        super::version()
+    }
+
+    fn command_line_options(&self) -> pb::CommandLineOptions {
+        self.options.clone()
+    }
+
+    fn node(&self) -> Node {
+        self.node.clone()
+    }
+
+    fn fail_health_check(&self, fail: bool) {
+        self.server.health_check(fail);
+    }
+
+    fn drain_listeners(&self, how: admin::DrainListeners) {
+        let admin::DrainListeners { inbound_only, graceful, skip_exit } = how;
+        self.server.drain_listeners(process::DrainListeners { inbound_only, graceful, skip_exit });
+    }
+
+    fn quit(&self) {
+        self.server.quit();
+    }
+
+    fn reopen_logs(&self) {
+        self.server.reopen_logs();
+    }
+
+    fn unready_targets(&self) -> Vec<(String, Vec<String>)> {
+        match self.server.init.unready() {
+            targets if targets.is_empty() => Vec::new(),
+            targets => vec![("init manager Server".to_owned(), targets)],
+        }
+    }
+}
+
+fn command_line(options: &RunOptions) -> pb::CommandLineOptions {
+    use pb::command_line_options::{DrainStrategy as Strategy, IpVersion, Mode as ProtoMode};
+    let server = &options.server;
+    let duration = |d: Duration| prost_types::Duration { seconds: d.as_secs() as i64, nanos: d.subsec_nanos() as i32 };
+    pb::CommandLineOptions {
+        concurrency: server.concurrency as u32,
+        config_path: options.config_path.as_ref().map(|p| p.display().to_string()).unwrap_or_default(),
+        config_yaml: options.config_yaml.clone().unwrap_or_default(),
+        allow_unknown_static_fields: server.allow_unknown_static_fields,
+        admin_address_path: options.admin_address_path.as_ref().map(|p| p.display().to_string()).unwrap_or_default(),
+        local_address_ip_version: if server.prefer_ipv6 { IpVersion::V6 } else { IpVersion::V4 } as i32,
+        log_level: options.log.level.to_string(),
+        component_log_level: options
+            .log
+            .components
+            .iter()
+            .map(|(name, level)| format!("{name}:{level}"))
+            .collect::<Vec<_>>()
+            .join(","),
+        log_format: options.log.format.clone().unwrap_or_else(|| crate::logging::Pattern::DEFAULT.to_owned()),
+        log_path: options.log.path.as_ref().map(|p| p.display().to_string()).unwrap_or_default(),
+        service_cluster: server.service_cluster.clone(),
+        service_node: server.service_node.clone(),
+        service_zone: server.service_zone.clone(),
+        file_flush_interval: Some(duration(server.file_flush_interval)),
+        drain_time: Some(duration(server.drain_time)),
+        drain_strategy: match server.drain_strategy {
+            DrainStrategy::Gradual => Strategy::Gradual,
+            DrainStrategy::Immediate => Strategy::Immediate,
+        } as i32,
+        parent_shutdown_time: Some(duration(server.parent_shutdown_time)),
+        mode: match options.mode {
+            Mode::Serve => ProtoMode::Serve,
+            Mode::Validate => ProtoMode::Validate,
+            Mode::InitOnly => ProtoMode::InitOnly,
+        } as i32,
+        disable_hot_restart: true,
+        ..pb::CommandLineOptions::default()
+    }
+}
+
+/// The node as configured, with what only the binary knows.
+fn node(mut node: Node, options: &RunOptions) -> Node {
+    if node.id.is_empty() {
+        node.id.clone_from(&options.server.service_node);
+    }
+    if node.cluster.is_empty() {
+        node.cluster.clone_from(&options.server.service_cluster);
+    }
+    if !options.server.service_zone.is_empty() {
+        node.locality.get_or_insert_with(Default::default).zone.clone_from(&options.server.service_zone);
+    }
+    node.user_agent_name = "outrigger".to_owned();
+    let mut version = env!("CARGO_PKG_VERSION").split('.').map(|part| part.parse().unwrap_or(0));
+    node.user_agent_version_type = Some(UserAgentVersionType::UserAgentBuildVersion(BuildVersion {
+        version: Some(SemanticVersion {
+            major_number: version.next().unwrap_or(0),
+            minor_number: version.next().unwrap_or(0),
+            patch: version.next().unwrap_or(0),
+        }),
+        metadata: None,
+    }));
+    node.extensions = registry::names()
+        .map(|(category, name, type_url)| Extension {
+            name: name.to_owned(),
+            category: category.to_owned(),
+            type_urls: vec![type_url.trim_start_matches("type.googleapis.com/").to_owned()],
+            ..Extension::default()
+        })
+        .collect();
+    node
+}
+
+struct Clusters(Arc<ClusterManager>);
+
+impl admin::Clusters for Clusters {
+    fn clusters(&self) -> Vec<admin::Cluster> {
+        let mut out = Vec::new();
+        self.0.for_each(|view| {
+            let cluster = view.cluster;
+            out.push(admin::Cluster {
+                name: cluster.name.to_string(),
+                observability_name: cluster.observability_name.to_string(),
+                added_via_api: view.added_via_api,
+                eds_service_name: String::new(),
+                default_priority: *cluster.thresholds(Priority::Default),
+                high_priority: *cluster.thresholds(Priority::High),
+                outlier: None,
+                overprovisioning_factor: 140,
+                hosts: cluster
+                    .all_hosts()
+                    .into_iter()
+                    .map(|host| admin::HostStatus { host, success_rate: -1.0, local_origin_success_rate: -1.0 })
+                    .collect(),
+            });
+        });
+        out
+    }
+}
+
+struct Listeners(Rc<Server>);
+
+impl admin::Listeners for Listeners {
+    fn listeners(&self) -> Vec<admin::Listener> {
+        let one = |status: crate::server::listener_manager::ListenerStatus| admin::Listener {
+            name: status.name.to_string(),
+            addresses: status.addresses,
+        };
+        self.0.listeners.statuses().into_iter().map(one).collect()
+    }
+}
+
+struct Certificates(crate::config::BuildCx);
+
+impl admin::Certificates for Certificates {
+    fn certificates(&self) -> Vec<pb::Certificate> {
+        self.0.certificates()
+    }
+}
+
+struct RuntimeValues {
+    runtime: Arc<crate::runtime::Runtime>,
+    layers: Vec<String>,
+}
+
+impl admin::Runtime for RuntimeValues {
+    fn layers(&self) -> Vec<String> {
+        self.layers.clone()
+    }
+
+    fn entries(&self) -> Vec<admin::RuntimeEntry> {
+        let text = |value: &Value| match value {
+            Value::Number(n) => n.to_string(),
+            Value::Bool(b) => b.to_string(),
+            Value::Text(s) => s.clone(),
+            Value::Fraction { numerator, denominator } => format!("{numerator}/{denominator}"),
+        };
+        self.runtime
+            .entries()
+            .map(|(key, value)| admin::RuntimeEntry {
+                key: key.to_owned(),
+                // Layers are merged when they are read; only what came of it is known.
+                layer_values: self.layers.iter().map(|_| String::new()).collect(),
+                final_value: text(value),
+            })
+            .collect()
+    }
+
+    fn modify(&self, _: &[(String, String)]) -> Result<(), admin::NoAdminLayer> {
+        Err(admin::NoAdminLayer)
+    }
+}
+
+struct Config {
+    bootstrap: admin::Resource,
+    listeners: Vec<admin::Resource>,
+    secrets: Vec<admin::Resource>,
+    routes: Vec<admin::Resource>,
+    clusters: Arc<ClusterManager>,
+    unused: Vec<String>,
+}
+
+impl admin::Config for Config {
+    fn bootstrap(&self) -> admin::Resource {
+        self.bootstrap.clone()
+    }
+
+    fn resources(&self, kind: admin::ResourceKind) -> admin::Resources {
+        let statics = match kind {
+            admin::ResourceKind::Cluster => {
+                let mut out = Vec::new();
+                self.clusters.for_each(|view| {
+                    out.push(resource::<ClusterProto>(&view.cluster.name, view.config.clone(), view.last_updated));
+                });
+                out
+            }
+            admin::ResourceKind::Listener => self.listeners.clone(),
+            admin::ResourceKind::Route => self.routes.clone(),
+            admin::ResourceKind::Secret => self.secrets.clone(),
+            admin::ResourceKind::ScopedRoute | admin::ResourceKind::ExtensionConfig => Vec::new(),
+        };
+        admin::Resources { statics, ..admin::Resources::default() }
+    }
+
+    fn ignored(&self) -> Vec<admin::Ignored> {
+        let one = |line: &String| {
+            let (field, reason) = line.split_once(": ").unwrap_or((line, ""));
+            admin::Ignored {
+                message: "envoy.config.bootstrap.v3.Bootstrap".to_owned(),
+                field: field.to_owned(),
+                count: 1,
+                reason: reason.to_owned(),
+            }
+        };
+        self.unused.iter().map(one).collect()
+    }
+}
+
+/// Route tables that stand in listeners.
+fn inline_routes(listeners: &[ListenerProto], now: SystemTime) -> Vec<admin::Resource> {
+    use xds_protos::envoy::config::listener::v3::filter::ConfigType;
+    use xds_protos::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+    let chains = listeners.iter().flat_map(|l| l.filter_chains.iter().chain(&l.default_filter_chain));
+    chains
+        .flat_map(|chain| &chain.filters)
+        .filter_map(|filter| match &filter.config_type {
+            Some(ConfigType::TypedConfig(any)) if any.type_url.ends_with(".HttpConnectionManager") => {
+                hcm::HttpConnectionManager::decode(&*any.value).ok()
+            }
+            _ => None,
+        })
+        .filter_map(|manager| match manager.route_specifier {
+            Some(hcm::http_connection_manager::RouteSpecifier::RouteConfig(routes)) => {
+                Some(encoded(&routes.name.clone(), &routes, now))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn encoded<M: Message + Name>(name: &str, message: &M, at: SystemTime) -> admin::Resource {
+    resource::<M>(name, Bytes::from(message.encode_to_vec()), at)
+}
+
+fn resource<M: Name>(name: &str, value: Bytes, at: SystemTime) -> admin::Resource {
+    admin::Resource {
+        name: name.into(),
+        received: Some(admin::Received { type_url: M::type_url().into(), value }),
+        version_info: String::new(),
+        last_updated: at,
+        error: None,
+        client_status: pb::ClientResourceStatus::Unknown,
+    }
+}
