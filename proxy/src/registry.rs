@@ -15,7 +15,7 @@ use crate::config::{BuildCx, Path, Reject};
 use crate::http_filters::HttpFilter;
 use crate::http_filters::router::RouterConfig;
 use crate::listener::filters::{self, ListenerFilter};
-use crate::network::{BuiltFilter, ListenerCx, http_connection_manager};
+use crate::network::{BuiltFilter, ListenerCx, direct_response, echo, http_connection_manager};
 use crate::route::FilterConfig;
 use crate::transport_socket::{Downstream, TransportCx, Upstream, raw_buffer, tls};
 
@@ -83,13 +83,29 @@ pub static LISTENER_FILTERS: &[Extension<BuildListenerFilter>] = &[
     },
 ];
 
-pub static NETWORK_FILTERS: &[Extension<BuildNetworkFilter>] = &[Extension {
-    type_url: "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-    name: "envoy.filters.network.http_connection_manager",
-    build: http_connection_manager::build,
-    level: Level::Partial,
-    note: "no HTTP/3, no tracing, no RDS or scoped routes; see the field list in its page",
-}];
+pub static NETWORK_FILTERS: &[Extension<BuildNetworkFilter>] = &[
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.filters.network.direct_response.v3.Config",
+        name: "envoy.filters.network.direct_response",
+        build: direct_response::build,
+        level: Level::Full,
+        note: "",
+    },
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo",
+        name: "envoy.filters.network.echo",
+        build: echo::build,
+        level: Level::Full,
+        note: "",
+    },
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        name: "envoy.filters.network.http_connection_manager",
+        build: http_connection_manager::build,
+        level: Level::Partial,
+        note: "no HTTP/3, no tracing, no RDS or scoped routes; see the field list in its page",
+    },
+];
 
 const TLS_NOTE: &str = "TLS 1.2 and 1.3 with AEAD suites; no session ticket keys, key log, PKCS #12, private key providers, custom \
                         validators, selectors and handshakers, compliance policies";

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use crate::cluster::ClusterManager;
+use crate::listener::connections::Connections;
 use crate::runtime::Runtime;
 use crate::server::ServerOptions;
 use crate::stats::Stats;
@@ -18,6 +19,8 @@ pub struct BuildCx {
     pub stats: Stats,
     /// Static secrets are in it before listeners and clusters are built.
     pub secrets: Arc<SecretManager>,
+    /// Downstream connections of the whole process, and their limit.
+    pub connections: Arc<Connections>,
 }
 
 impl BuildCx {
@@ -29,6 +32,7 @@ impl BuildCx {
             clusters: Arc::default(),
             runtime: Arc::default(),
             secrets: Arc::default(),
+            connections: Arc::default(),
         }
     }
 }

@@ -97,4 +97,17 @@ impl FilterChains {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// One chain without a transport for all connections.
+    #[cfg(test)]
+    pub fn of_terminal(terminal: Arc<dyn TerminalFilter>) -> Self {
+        let chain = FilterChain {
+            name: "test".into(),
+            transport: Downstream::Raw,
+            transport_connect_timeout: None,
+            filters: Vec::new(),
+            terminal,
+        };
+        FilterChains { chains: Vec::new(), tree: Tree::default(), default: Some(Arc::new(chain)) }
+    }
 }

@@ -3,6 +3,8 @@
 //! A chain has any number of [`NetworkFilter`]s, which look at a new connection and let it pass or not, and ends in one
 //! [`TerminalFilter`], which owns it: the HTTP connection manager or the TCP proxy.
 
+pub mod direct_response;
+pub mod echo;
 pub mod http_connection_manager;
 
 use std::any::Any;

@@ -3,6 +3,16 @@
 use std::time::Duration;
 
 pub mod drain;
+pub mod init;
+pub mod listener_manager;
+mod process;
+#[cfg(test)]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+pub mod worker;
+
+pub use process::{DrainListeners, Server, ServerState, prepare};
 
 /// What the command line decides for the whole process; defaults are Envoy's.
 #[derive(Debug, Clone)]

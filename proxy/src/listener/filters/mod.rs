@@ -68,6 +68,8 @@ pub struct Facts {
     pub remote_address: Option<SocketAddr>,
     /// Where the connection was addressed to before it was redirected or proxied to us.
     pub local_address: Option<SocketAddr>,
+    /// `local_address` counts as restored even if it is the socket's own.
+    pub transparent: bool,
     /// What upstream connections are to be bound to.
     pub upstream_source: Option<UpstreamSource>,
 }

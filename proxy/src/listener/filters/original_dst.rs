@@ -32,10 +32,15 @@ impl ListenerFilter for OriginalDst {
         let Socket::Tcp(tcp) = socket else { return OnAccept::Done(Facts::default()) };
         let local = info.direct_local_address.socket();
         let redirected = sys::original_destination(tcp).map(canonical).filter(|to| Some(*to) != local);
-        OnAccept::Done(Facts { local_address: redirected.or_else(|| transparent(tcp)), ..Facts::default() })
+        let facts = match (redirected, transparent(tcp)) {
+            (None, Some(local)) => Facts { local_address: Some(local), transparent: true, ..Facts::default() },
+            (redirected, _) => Facts { local_address: redirected, ..Facts::default() },
+        };
+        OnAccept::Done(facts)
     }
 }
 
+/// The socket's own address if it is transparent.
 fn transparent(tcp: &tokio::net::TcpStream) -> Option<std::net::SocketAddr> {
     let local = tcp.local_addr().ok()?;
     let socket = SockRef::from(tcp);

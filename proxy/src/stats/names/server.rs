@@ -122,3 +122,11 @@ stat_block! {
         gauge PRESSURE,
     }
 }
+
+stat_block! {
+    /// Scope `server`: what Envoy does not have.
+    pub struct ProcessStats {
+        /// Connections and streams that ended with a panic.
+        lazy_counter PANICS,
+    }
+}

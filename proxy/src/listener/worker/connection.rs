@@ -1,0 +1,155 @@
+//! The life of a connection on its worker.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Active, Incoming, Open, WorkerListeners};
+use crate::filter_chain::FilterChain;
+use crate::listener::Listener;
+use crate::net::{Io, RawIo};
+use crate::network::{Connection, NetworkStep};
+use crate::stats::names::{ListenerStats, WorkerListenerStats};
+use crate::stats::{GaugeGuard, StatBlock};
+use crate::stream_info::ConnectionInfo;
+use crate::transport_socket::Downstream;
+
+/// The bound on handshakes where `transport_socket_connect_timeout` sets none. Envoy has none; a silent client would hold
+/// a descriptor and a TLS session for ever.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+
+impl WorkerListeners {
+    /// From accept to the end. `hand_off`: whether the connection may still go to the listener of its original destination.
+    pub(super) async fn serve(self: Rc<Self>, active: Rc<Active>, mut incoming: Incoming, mut hand_off: bool) {
+        let mut active = active;
+        loop {
+            let listener = incoming.open.listener.clone();
+            let waiting = GaugeGuard::<ListenerStats, &StatBlock<ListenerStats>>::new(
+                &listener.stats,
+                ListenerStats::DOWNSTREAM_PRE_CX_ACTIVE,
+            );
+            if !incoming.run_listener_filters(&listener).await {
+                return;
+            }
+            drop(waiting);
+            let restored = incoming.info.local_address_restored.get();
+            if !(hand_off && restored && listener.hand_off_restored_destination_connections) {
+                break;
+            }
+            let owner = self.find(&incoming.info.local_address.borrow()).filter(|owner| owner.id != active.id);
+            let Some(owner) = owner else { break };
+            hand_off = false;
+            incoming = incoming.rehome(owner.listener(), self.index);
+            if incoming.open.worker != self.index {
+                return self.dispatch(&owner, incoming, false);
+            }
+            active = owner;
+        }
+        drop(active);
+        serve_chain(incoming, self.index).await;
+    }
+}
+
+impl Incoming {
+    /// The same connection as one of another listener.
+    fn rehome(mut self, listener: Arc<Listener>, worker: usize) -> Self {
+        self.info.listener_name = listener.name.clone();
+        self.info.direction = listener.direction;
+        let of_process = self.open.of_process.take();
+        if let Some(of_listener) = listener.open.acquire(false) {
+            self.open = Open::new(listener, worker, of_listener, of_process);
+        }
+        self
+    }
+}
+
+async fn serve_chain(incoming: Incoming, worker: usize) {
+    let Incoming { raw, info, open } = incoming;
+    let listener = open.listener.clone();
+    if info.transport_protocol.get().is_empty() {
+        info.transport_protocol.set("raw_buffer");
+    }
+    let Some(chain) = listener.chains.find(&info).cloned() else {
+        let remote = info.remote_address.borrow();
+        tracing::debug!("listener {}: closing connection from {remote}: no matching filter chain found", listener.name);
+        listener.stats.inc(ListenerStats::NO_FILTER_CHAIN_MATCH);
+        return;
+    };
+    *info.filter_chain_name.borrow_mut() = Some(chain.name.clone());
+    let info = Rc::new(info);
+    let guard = ConnectionGuard::new(open, worker);
+    let Some(io) = handshake(&chain, raw, &info, &listener).await else { return };
+    for filter in &chain.filters {
+        if let NetworkStep::Close(details) = filter.on_new_connection(&info) {
+            *info.termination_details.borrow_mut() = Some(details);
+            return;
+        }
+    }
+    let connection = Connection {
+        io,
+        info,
+        drain: listener.drain.subscribe(),
+        buffer_limit: listener.per_connection_buffer_limit_bytes,
+        guard: Box::new(guard),
+    };
+    let terminal = chain.terminal.clone();
+    drop((chain, listener));
+    terminal.serve(connection).await;
+}
+
+async fn handshake(chain: &FilterChain, raw: RawIo, info: &ConnectionInfo, listener: &Listener) -> Option<Io> {
+    if let Downstream::Raw = chain.transport {
+        return Some(Io::Raw(raw));
+    }
+    let limit = chain.transport_connect_timeout.unwrap_or(HANDSHAKE_TIMEOUT);
+    match tokio::time::timeout(limit, chain.transport.accept(raw, info)).await {
+        Ok(Ok(io)) => {
+            info.handshake_done.set(Some(Instant::now()));
+            Some(io)
+        }
+        Ok(Err(error)) => {
+            let remote = info.remote_address.borrow();
+            tracing::debug!("listener {}: handshake with {remote} failed: {error}", listener.name);
+            *info.transport_failure_reason.borrow_mut() = Some(error.reason);
+            None
+        }
+        Err(_) => {
+            listener.stats.inc(ListenerStats::DOWNSTREAM_CX_TRANSPORT_SOCKET_CONNECT_TIMEOUT);
+            *info.transport_failure_reason.borrow_mut() = Some("connect timeout".into());
+            None
+        }
+    }
+}
+
+/// What a connection that has a filter chain adds to the statistics, and takes away again.
+struct ConnectionGuard {
+    open: Open,
+    worker: usize,
+    start: Instant,
+}
+
+impl ConnectionGuard {
+    fn new(open: Open, worker: usize) -> Self {
+        let stats = &open.listener.stats;
+        stats.inc(ListenerStats::DOWNSTREAM_CX_TOTAL);
+        stats.gauge_inc(ListenerStats::DOWNSTREAM_CX_ACTIVE);
+        if let Some(own) = open.listener.worker_stats.get(worker) {
+            own.inc(WorkerListenerStats::DOWNSTREAM_CX_TOTAL);
+            own.gauge_inc(WorkerListenerStats::DOWNSTREAM_CX_ACTIVE);
+        }
+        ConnectionGuard { open, worker, start: Instant::now() }
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        let stats = &self.open.listener.stats;
+        stats.gauge_dec(ListenerStats::DOWNSTREAM_CX_ACTIVE);
+        stats.inc(ListenerStats::DOWNSTREAM_CX_DESTROY);
+        let length = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        stats.record(ListenerStats::DOWNSTREAM_CX_LENGTH_MS, length);
+        if let Some(own) = self.open.listener.worker_stats.get(self.worker) {
+            own.gauge_dec(WorkerListenerStats::DOWNSTREAM_CX_ACTIVE);
+        }
+    }
+}
