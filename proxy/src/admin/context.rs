@@ -56,6 +56,9 @@ pub trait Server {
 
     fn reopen_logs(&self);
 
+    /// Brings gauges that nobody counts up to date, such as `server.uptime`; called before stats are shown.
+    fn refresh_stats(&self);
+
     /// What initialisation still waits for: by component the names of its targets.
     fn unready_targets(&self) -> Vec<(String, Vec<String>)>;
 }

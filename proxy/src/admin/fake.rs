@@ -94,6 +94,10 @@ impl Server for Fake {
         self.call("reopen logs");
     }
 
+    fn refresh_stats(&self) {
+        self.call("refresh stats");
+    }
+
     fn unready_targets(&self) -> Vec<(String, Vec<String>)> {
         vec![
             ("listener l1".to_owned(), vec!["RDS r".to_owned()]),

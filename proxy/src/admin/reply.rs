@@ -18,7 +18,7 @@ pub struct Reply {
 pub enum Content {
     Whole(Bytes),
     /// Made while it is sent.
-    Pieces(Box<dyn Iterator<Item = Bytes> + Send>),
+    Pieces(Box<dyn Iterator<Item = Bytes>>),
 }
 
 impl Reply {
@@ -42,7 +42,7 @@ impl Reply {
         Self { status: StatusCode::OK, content_type: JSON, content: Content::Whole(text.into()) }
     }
 
-    pub fn pieces(content_type: &'static str, pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Self {
+    pub fn pieces(content_type: &'static str, pieces: impl Iterator<Item = Bytes> + 'static) -> Self {
         Self { status: StatusCode::OK, content_type, content: Content::Pieces(Box::new(pieces)) }
     }
 

@@ -4,15 +4,13 @@
 //! one; [`IDLE_TIMEOUT`] without a byte read or written; [`MAX_BODY`] bytes of a request's body; of an answer one piece, since
 //! the next is made when the last has gone out. Between two pieces other tasks of the thread have their turn.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,11 +19,12 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SERVER, X_CONTENT_T
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Frame, Incoming};
+use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::Instant;
@@ -55,45 +54,42 @@ pub enum AdminListener {
     Pipe(UnixListener),
 }
 
-/// Where HTTP/2 puts its streams: the control thread.
-#[derive(Clone, Copy)]
-struct LocalExecutor;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor
-where
-    F::Output: 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
-}
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
 impl AdminListener {
-    /// Binds an address of the bootstrap. Must be called on the runtime that will serve.
+    /// Binds `admin.address`. A socket file that nobody listens on any more is replaced; `@name` is an abstract socket.
     ///
     /// # Errors
     /// When the address is taken or not of this machine.
     pub async fn bind(address: &Address) -> io::Result<Self> {
-        Ok(match address {
-            Address::Ip(address) => Self::Tcp(TcpListener::bind(address).await?),
+        match address {
+            Address::Ip(ip) => Ok(Self::Tcp(TcpListener::bind(ip).await?)),
             Address::Pipe(path) => {
-                // A pipe of a process that is gone would keep its name.
-                let _ = std::fs::remove_file(&**path);
-                Self::Pipe(UnixListener::bind(&**path)?)
+                let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+                if !path.starts_with('@') && UnixStream::connect(&**path).await.is_err_and(refused) {
+                    std::fs::remove_file(&**path)?;
+                }
+                // A leading NUL is how the system spells an abstract name.
+                let name = path.strip_prefix('@').map_or_else(|| path.to_string(), |name| format!("\0{name}"));
+                Ok(Self::Pipe(UnixListener::bind(name)?))
             }
-        })
+        }
     }
 
-    /// The address that is bound, with the port that was chosen for 0.
+    /// Where it listens, with the port that was chosen for 0.
     pub fn address(&self) -> String {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map(|a| a.to_string()).unwrap_or_default(),
+            Self::Tcp(listener) => listener.local_addr().map(|address| address.to_string()).unwrap_or_default(),
             Self::Pipe(listener) => {
-                let path = listener.local_addr().ok().and_then(|a| a.as_pathname().map(|p| p.display().to_string()));
-                path.unwrap_or_default()
+                let address = listener.local_addr().ok();
+                let path = address.as_ref().and_then(|address| address.as_pathname());
+                let name = address.as_ref().and_then(|address| address.as_abstract_name());
+                match (path, name) {
+                    (Some(path), _) => path.display().to_string(),
+                    (None, Some(name)) => format!("@{}", String::from_utf8_lossy(name)),
+                    (None, None) => String::new(),
+                }
             }
         }
     }
@@ -111,8 +107,8 @@ impl AdminListener {
     }
 }
 
-/// Serves until `shutdown` resolves, then finishes what is being answered, for a second at most. Not cancel safe: dropping it
-/// cuts answers short.
+/// Serves until `shutdown` resolves, then finishes what is being answered, for a second at most. Runs within a
+/// [`LocalSet`](tokio::task::LocalSet). Not cancel safe: dropping it cuts answers short.
 pub async fn serve(listener: AdminListener, cx: Rc<AdminContext>, shutdown: impl Future<Output = ()>) {
     let stats = AdminStats::new(&cx.stats);
     let (draining, drain) = watch::channel(false);
@@ -144,10 +140,20 @@ pub async fn serve(listener: AdminListener, cx: Rc<AdminContext>, shutdown: impl
     }
 }
 
+/// Keeps hyper's tasks on this thread.
+#[derive(Clone)]
+struct LocalExecutor;
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
+}
+
 #[derive(Default)]
 struct Connections {
     tasks: JoinSet<()>,
-    open: HashMap<Id, (Arc<Progress>, AbortHandle)>,
+    open: HashMap<Id, (Rc<Progress>, AbortHandle)>,
 }
 
 impl Connections {
@@ -164,9 +170,9 @@ impl Connections {
         {
             handle.abort();
         }
-        let progress = Arc::new(Progress::new());
-        let stream = Counted { stream, progress: Arc::clone(&progress), stats: stats.http.clone() };
-        let task = connection(stream, Arc::clone(&progress), Rc::clone(cx), stats.clone(), drain);
+        let progress = Rc::new(Progress::new());
+        let stream = Counted { stream, progress: Rc::clone(&progress), stats: stats.http.clone() };
+        let task = connection(stream, Rc::clone(&progress), Rc::clone(cx), stats.clone(), drain);
         let handle = self.tasks.spawn_local(task);
         self.open.insert(handle.id(), (progress, handle));
     }
@@ -184,7 +190,7 @@ impl Connections {
 
 async fn connection(
     stream: Counted,
-    progress: Arc<Progress>,
+    progress: Rc<Progress>,
     cx: Rc<AdminContext>,
     stats: AdminStats,
     mut drain: watch::Receiver<bool>,
@@ -281,23 +287,22 @@ impl Body for Outgoing {
     }
 }
 
-/// When a connection last moved a byte, in milliseconds since it was made.
+/// When a connection last moved a byte.
 struct Progress {
-    began: Instant,
-    last: AtomicU64,
+    last: Cell<Instant>,
 }
 
 impl Progress {
     fn new() -> Self {
-        Self { began: Instant::now(), last: AtomicU64::new(0) }
+        Self { last: Cell::new(Instant::now()) }
     }
 
     fn note(&self) {
-        self.last.store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
+        self.last.set(Instant::now());
     }
 
     fn last(&self) -> Instant {
-        self.began + Duration::from_millis(self.last.load(Relaxed))
+        self.last.get()
     }
 
     /// Resolves when nothing has moved for `timeout`.
@@ -315,7 +320,7 @@ impl Progress {
 /// A connection that notes progress and counts bytes.
 struct Counted {
     stream: Box<dyn Stream>,
-    progress: Arc<Progress>,
+    progress: Rc<Progress>,
     stats: StatBlock<HttpStats>,
 }
 

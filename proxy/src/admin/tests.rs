@@ -303,12 +303,13 @@ fn runtime() {
 
 #[test]
 fn stats_in_all_formats() {
-    let (cx, _) = Fake::default().context();
+    let (cx, fake) = Fake::default().context();
     let server = cx.stats.block::<ServerStats>("server");
     server.set(ServerStats::LIVE, 1);
     server.inc(ServerStats::WIP_PROTOS);
     server.record(ServerStats::INITIALIZATION_TIME_MS, 18);
     assert_eq!(get(&cx, "/stats?filter=^server.live"), (200, "server.live: 1\n".to_owned()));
+    assert_eq!(std::mem::take(&mut *fake.calls.lock()), ["refresh stats"]);
     assert_eq!(get(&cx, "/stats?usedonly&type=Counters"), (200, "server.wip_protos: 1\n".to_owned()));
     assert_eq!(get(&cx, "/stats?usedonly&filter=live&invert_filter&type=Gauges"), (200, String::new()));
     assert_eq!(

@@ -22,6 +22,7 @@ use xds_protos::envoy::config::core::v3::Node;
 use xds_protos::envoy::config::listener::v3::Listener;
 use xds_protos::envoy::extensions::transport_sockets::tls::v3::Secret;
 
+use crate::config::matcher::StringMatcher;
 use crate::config::{Path, Reject, values};
 use crate::net::Address;
 use crate::runtime::Runtime;
@@ -56,6 +57,8 @@ pub struct Admin {
     pub address: Address,
     /// `access_log` and deprecated `access_log_path` write nothing: admin requests are in the process's log.
     pub profile_path: String,
+    /// Paths that may be asked for; empty: all.
+    pub allow_paths: Vec<StringMatcher>,
 }
 
 impl Bootstrap {
@@ -221,12 +224,10 @@ fn build_admin(admin: &pb::Admin, path: &Path<'_>) -> Result<Option<Admin>, Reje
     if !socket_options.is_empty() {
         return Err(path.field("socket_options").reject("not supported on the admin address"));
     }
-    if !allow_paths.is_empty() {
-        return Err(path.field("allow_paths").reject("not supported yet; remove it"));
-    }
+    let allow_paths = StringMatcher::build_all(allow_paths, &path.field("allow_paths"))?;
     let Some(address) = address else { return Ok(None) };
     let address = values::address(address, &path.field("address"))?;
-    Ok(Some(Admin { address, profile_path: profile_path.clone() }))
+    Ok(Some(Admin { address, profile_path: profile_path.clone(), allow_paths }))
 }
 
 fn flush_interval(

@@ -58,7 +58,7 @@ impl StatsConfig {
     }
 
     /// A tag that every stat has, as `--stats-tag name:value` gives.
-    pub fn add_fixed_tag(&mut self, name: &str, value: &str) {
+    pub fn add_tag(&mut self, name: &str, value: &str) {
         self.tags.add(Extractor::fixed(name, value));
     }
 

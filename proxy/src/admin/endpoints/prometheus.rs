@@ -37,6 +37,7 @@ pub fn respond(request: &Request<'_>) -> Reply {
             return Reply::bad_request("histogram_buckets=prometheusnative needs the protobuf format of Prometheus\n");
         }
     }
+    request.cx.server.refresh_stats();
     // Here `type` does not count.
     query.kinds = Kinds::All;
     Reply::pieces(TEXT, request.cx.stats.prometheus(query, request.query.has("text_readouts")))

@@ -48,6 +48,7 @@ fn respond(request: &Request<'_>) -> Reply {
     if mode == BucketMode::Prometheus && format != Some("prometheus") {
         return Reply::bad_request("histogram_buckets=prometheusnative needs the protobuf format of Prometheus\n");
     }
+    request.cx.server.refresh_stats();
     let stats = &request.cx.stats;
     match format {
         None | Some("" | "text") => Reply::pieces(TEXT, stats.text(query)),

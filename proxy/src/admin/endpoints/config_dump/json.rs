@@ -9,12 +9,12 @@ use super::sections::{Item, Section, Value};
 const PIECE: usize = 32 << 10;
 
 /// `{"configs": [section, …]}`
-pub fn sections(sections: Vec<Section>) -> impl Iterator<Item = Bytes> + Send {
+pub fn sections(sections: Vec<Section>) -> impl Iterator<Item = Bytes> {
     gather(list(sections.into_iter().map(section)))
 }
 
 /// `{"configs": [element, …]}`, each with its type.
-pub fn elements(element: &'static str, items: Vec<Item>) -> impl Iterator<Item = Bytes> + Send {
+pub fn elements(element: &'static str, items: Vec<Item>) -> impl Iterator<Item = Bytes> {
     let text = move |item: Item| -> Texts {
         let json = print(element, &item.encode());
         Box::new(std::iter::once(indent(&typed(element, &json), 2)))
@@ -22,10 +22,10 @@ pub fn elements(element: &'static str, items: Vec<Item>) -> impl Iterator<Item =
     gather(list(items.into_iter().map(text)))
 }
 
-type Texts = Box<dyn Iterator<Item = String> + Send>;
+type Texts = Box<dyn Iterator<Item = String>>;
 
 /// The whole document around its entries.
-fn list(entries: impl Iterator<Item = Texts> + Send + 'static) -> Texts {
+fn list(entries: impl Iterator<Item = Texts> + 'static) -> Texts {
     let mut entries = entries.enumerate().peekable();
     if entries.peek().is_none() {
         return Box::new(std::iter::once("{}\n".to_owned()));
@@ -86,7 +86,7 @@ fn indent(json: &str, by: usize) -> String {
     json.replace('\n', &format!("\n{:by$}", ""))
 }
 
-fn gather(mut texts: Texts) -> impl Iterator<Item = Bytes> + Send {
+fn gather(mut texts: Texts) -> impl Iterator<Item = Bytes> {
     std::iter::from_fn(move || {
         let mut piece = String::new();
         while piece.len() < PIECE {
