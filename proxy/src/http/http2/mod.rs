@@ -19,6 +19,9 @@ mod recv;
 mod send;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
+pub use flood::Side;
 pub use settings::{ClientSettings, Http2Options, ServerSettings};
 pub use stats::Http2Stats;

@@ -12,7 +12,8 @@ use crate::http::http2::Http2Stats;
 use crate::http::http2::frames::{flag, kind};
 use crate::http::http2::settings::Keepalive;
 use crate::http::http2::testing::{
-    Frames, GET, Raw, Service, collect, drain_body, get, good_client, post, reply, run, serve, server_settings,
+    Frames, GET, Raw, Service, collect, drain_body, get, good_client, post, reply, run, serve, serve_through,
+    server_settings,
 };
 use crate::http::{Body, BodyError, Frame, ResetReason, ResponseHead, StreamCtl};
 use crate::server::drain::DrainState;
@@ -406,4 +407,27 @@ fn cookie_crumbs_become_one_line_and_sizes_are_those_of_the_wire() {
         assert_eq!(String::from_utf8(data.payload).unwrap(), size.to_string());
         assert!(data.head.has(flag::END_STREAM), "the end needs no frame of its own");
     });
+}
+
+#[test]
+fn the_announcement_of_the_end_never_cuts_a_frame() {
+    for size in [33, 1000, 20_000] {
+        run(async {
+            let body = Bytes::from(vec![b'x'; 500_000]);
+            let service = Service::new(move |_| {
+                let body = body.clone();
+                async move { reply(200, Body::Full(body)) }
+            });
+            let (served, io) = serve_through(service, server_settings(), size);
+            let mut client = good_client(io, h2::client::Builder::new().initial_window_size(1 << 20)).await;
+            let (response, _) = client.send_request(get("/"), true).unwrap();
+            let mut response = response.await.unwrap();
+            let first = response.body_mut().data().await.unwrap().unwrap();
+            served.drain(DrainState::Draining);
+            response.body_mut().flow_control().release_capacity(first.len()).unwrap();
+            let (rest, _) = drain_body(response.body_mut()).await.unwrap();
+            assert_eq!(first.len() + rest.len(), 500_000);
+            served.task.await.unwrap();
+        });
+    }
 }
