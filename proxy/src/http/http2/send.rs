@@ -20,18 +20,20 @@ use http::HeaderMap;
 use tokio::time::{Instant, Sleep};
 
 use super::error;
+use super::stats::Http2Stats;
 use crate::http::{Body, BodyError, Frame, ResetReason, check};
+use crate::stats::StatBlock;
 
 /// Bytes of one connection that may wait in `h2` for the socket.
 pub const QUEUED: usize = 1 << 20;
 /// Bytes of one connection that may be pulled from bodies before their streams have window for them.
-pub const HELD: usize = 512 * 1024;
+pub const HELD: usize = 256 * 1024;
 /// Bytes of one stream that may wait in `h2` for the socket.
 pub const STREAM_QUEUED: usize = 64 * 1024;
 
 /// What the streams of one connection hold in memory on their way out.
-#[derive(Default)]
 pub struct SendBudget {
+    stats: StatBlock<Http2Stats>,
     queued: Cell<usize>,
     held: Cell<usize>,
     /// Streams that wait for `queued` to fall.
@@ -39,7 +41,17 @@ pub struct SendBudget {
 }
 
 impl SendBudget {
+    pub fn new(stats: StatBlock<Http2Stats>) -> Self {
+        SendBudget { stats, queued: Cell::new(0), held: Cell::new(0), waiting: RefCell::default() }
+    }
+
+    fn queue(&self, n: usize) {
+        self.queued.set(self.queued.get() + n);
+        self.stats.gauge_add(Http2Stats::PENDING_SEND_BYTES, n as u64);
+    }
+
     fn release_queued(&self, n: usize) {
+        self.stats.gauge_sub(Http2Stats::PENDING_SEND_BYTES, n as u64);
         let left = self.queued.get() - n;
         self.queued.set(left);
         if left < QUEUED / 2 && !self.waiting.borrow().is_empty() {
@@ -66,7 +78,7 @@ pub struct Chunk {
 
 impl Chunk {
     fn new(bytes: Bytes, budget: &Rc<SendBudget>) -> Self {
-        budget.queued.set(budget.queued.get() + bytes.len());
+        budget.queue(bytes.len());
         Chunk { counted: bytes.len(), bytes, budget: Rc::clone(budget) }
     }
 }

@@ -3,8 +3,8 @@
 use crate::stat_block;
 
 stat_block! {
-    /// Envoy's `Http2` codec stats. Those that belong to its two codec libraries (`nghttp2_…`, `oghttp2_…`) have no meaning
-    /// here, nor those of METADATA frames.
+    /// Envoy's `Http2` codec stats. Those that belong to its two codec libraries (`nghttp2_…`, `oghttp2_…`) are missing; those
+    /// of its queue of outbound frames and of METADATA stay zero, as there is neither here.
     pub struct Http2Stats {
         counter COOKIES_TOTAL_BYTES_TOO_LARGE,
         counter DEFERRED_STREAM_CLOSE,

@@ -103,7 +103,7 @@ pub async fn connect(
     let shared = Rc::new(Shared {
         settings: Rc::clone(&settings),
         wire,
-        budget: Rc::default(),
+        budget: Rc::new(SendBudget::new(settings.stats.clone())),
         active: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
         was_idle: Cell::new(None),

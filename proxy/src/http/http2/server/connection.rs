@@ -49,9 +49,9 @@ impl<S: CodecService> ConnectionShared<S> {
         ConnectionShared {
             is_tls: service.connection().tls.get().is_some(),
             service,
+            budget: Rc::new(SendBudget::new(settings.stats.clone())),
             settings,
             wire,
-            budget: Rc::default(),
             active: Cell::new(0),
             head_bytes: Cell::new(0),
             idle_since: Cell::new(Instant::now()),

@@ -149,6 +149,7 @@ fn a_zero_window_holds_back_the_bodies() {
             assert_eq!(raw.next_of(&[kind::DATA]).await.unwrap().head.length, 1);
         }
         assert!(taken.get() <= 2 << 20, "{} bytes taken for 100 octets of window", taken.get());
+        assert_eq!(served.settings.stats.read_gauge(Http2Stats::PENDING_SEND_BYTES), 0);
         // A stream with window flows although the others wait.
         raw.headers(201, &GET, true).await;
         raw.frame(kind::WINDOW_UPDATE, 0, 201, &[0, 1, 0, 0]).await;
@@ -166,7 +167,7 @@ fn a_zero_window_holds_back_the_bodies() {
 fn an_unread_socket_holds_back_the_bodies() {
     run(async {
         let (service, taken) = big_service();
-        let (_served, io) = serve_through(service, server_settings(), 64 * 1024);
+        let (served, io) = serve_through(service, server_settings(), 64 * 1024);
         let mut raw = Raw::client(io).await;
         raw.frame(kind::SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]).await;
         raw.frame(kind::WINDOW_UPDATE, 0, 0, &[0x7f, 0xfe, 0, 0]).await;
@@ -175,6 +176,8 @@ fn an_unread_socket_holds_back_the_bodies() {
         }
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert!(taken.get() <= 4 << 20, "{} bytes taken, none read", taken.get());
+        let pending = served.settings.stats.read_gauge(Http2Stats::PENDING_SEND_BYTES);
+        assert!((1 << 19..=1 << 21).contains(&pending), "{pending}");
         // Reading on gets everything.
         let mut got = 0;
         while got < 100 * (10 << 20) {
