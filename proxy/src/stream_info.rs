@@ -166,6 +166,7 @@ pub struct ConnectionInfo {
     pub transport_failure_reason: RefCell<Option<Cow<'static, str>>>,
     pub termination_details: RefCell<Option<Cow<'static, str>>>,
     pub local_close_reason: RefCell<Option<Cow<'static, str>>>,
+    pub detected_close: Cell<DetectedClose>,
     /// Bytes on the wire, above TLS.
     pub bytes_received: Cell<u64>,
     pub bytes_sent: Cell<u64>,
@@ -173,6 +174,25 @@ pub struct ConnectionInfo {
     pub direction: TrafficDirection,
     /// What upstream connections made for this one are bound to (`original_src`).
     pub upstream_source: Cell<Option<UpstreamSource>>,
+}
+
+/// How a connection ended on the wire (`%DOWNSTREAM_DETECTED_CLOSE_TYPE%`, `%UPSTREAM_DETECTED_CLOSE_TYPE%`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DetectedClose {
+    #[default]
+    Normal,
+    LocalReset,
+    RemoteReset,
+}
+
+impl DetectedClose {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DetectedClose::Normal => "Normal",
+            DetectedClose::LocalReset => "LocalReset",
+            DetectedClose::RemoteReset => "RemoteReset",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -205,6 +225,7 @@ impl ConnectionInfo {
             transport_failure_reason: RefCell::default(),
             termination_details: RefCell::default(),
             local_close_reason: RefCell::default(),
+            detected_close: Cell::default(),
             bytes_received: Cell::new(0),
             bytes_sent: Cell::new(0),
             direction,
@@ -224,6 +245,8 @@ pub struct UpstreamInfo {
     pub sni: Option<Arc<str>>,
     pub protocol: Option<Protocol>,
     pub transport_failure_reason: Option<Cow<'static, str>>,
+    pub local_close_reason: Option<Cow<'static, str>>,
+    pub detected_close: DetectedClose,
     pub attempts: u32,
     pub hosts_attempted: Vec<Arc<Host>>,
     pub wire_bytes_sent: u64,

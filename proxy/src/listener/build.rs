@@ -13,6 +13,7 @@ use super::balance::ExactBalance;
 use super::connections::Connections;
 use super::filters::{original_dst, predicate::Predicate};
 use super::{ConfiguredFilter, DrainType, ListenAddress, Listener, SocketSettings};
+use crate::access_log::AccessLog;
 use crate::config::{BuildCx, Path, Reject, values};
 use crate::filter_chain::FilterChains;
 use crate::net::{Address, SocketOptions, TcpKeepalive};
@@ -79,6 +80,7 @@ pub(super) fn listener(proto: &proto::Listener, path: &Path<'_>, cx: &BuildCx) -
         listener_filters_timeout: Some(timeout.unwrap_or(DEFAULT_LISTENER_FILTERS_TIMEOUT)).filter(|t| !t.is_zero()),
         continue_on_listener_filters_timeout: *continue_on_listener_filters_timeout,
         chains,
+        access_log: access_logs(&proto.access_log, path, cx)?,
         of_process: cx.connections.clone(),
         ignore_global_conn_limit: *ignore_global_conn_limit || *bypass_overload_manager,
         max_connections_to_accept_per_socket_event: match max_connections_to_accept_per_socket_event {
@@ -124,7 +126,7 @@ fn refuse_unsupported(proto: &proto::Listener, path: &Path<'_>) -> Result<(), Re
         connection_balance_config: _,
         reuse_port: _,
         enable_reuse_port: _,
-        access_log,
+        access_log: _,
         tcp_backlog_size: _,
         max_connections_to_accept_per_socket_event: _,
         bind_to_port: _,
@@ -142,12 +144,20 @@ fn refuse_unsupported(proto: &proto::Listener, path: &Path<'_>) -> Result<(), Re
         ("udp_listener_config", udp_listener_config.is_some()),
         ("api_listener", api_listener.is_some()),
         ("internal_listener", listener_specifier.is_some()),
-        ("access_log", !access_log.is_empty()),
     ];
     match unsupported.into_iter().find(|(_, set)| *set) {
         Some((field, _)) => Err(path.field(field).reject("not supported")),
         None => Ok(()),
     }
+}
+
+fn access_logs(
+    protos: &[xds_protos::envoy::config::accesslog::v3::AccessLog],
+    path: &Path<'_>,
+    cx: &BuildCx,
+) -> Result<Vec<AccessLog>, Reject> {
+    let path = path.field("access_log");
+    protos.iter().enumerate().map(|(index, log)| AccessLog::build(log, &path.index(index), cx)).collect()
 }
 
 fn bind_to_port(proto: &proto::Listener) -> bool {

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use xds_protos::envoy::config::listener::v3 as proto;
 
+use crate::access_log::AccessLog;
 use crate::config::{BuildCx, Path, Reject};
 use crate::filter_chain::FilterChains;
 use crate::net::{Address, SocketOptions};
@@ -59,6 +60,7 @@ pub struct Listener {
     listener_filters_timeout: Option<Duration>,
     continue_on_listener_filters_timeout: bool,
     chains: FilterChains,
+    access_log: Vec<AccessLog>,
     of_process: Arc<Connections>,
     ignore_global_conn_limit: bool,
     max_connections_to_accept_per_socket_event: usize,

@@ -9,6 +9,7 @@ pub mod http_connection_manager;
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use futures_util::future::LocalBoxFuture;
 use crate::config::BuildCx;
 use crate::net::Io;
 use crate::server::drain::Drain;
-use crate::stream_info::{ConnectionInfo, TrafficDirection};
+use crate::stream_info::{ConnectionInfo, StreamInfo, TrafficDirection};
 
 /// An accepted connection after its transport handshake.
 pub struct Connection {
@@ -27,6 +28,8 @@ pub struct Connection {
     pub drain: Drain,
     /// `per_connection_buffer_limit_bytes` of the listener.
     pub buffer_limit: usize,
+    /// Where a filter that treats the connection as one stream keeps its facts, when the listener logs connections.
+    pub stream_info: Option<Rc<RefCell<StreamInfo>>>,
     /// Gauges and limits to be given back when the connection ends.
     pub guard: Box<dyn Any>,
 }

@@ -1,17 +1,19 @@
 //! The life of a connection on its worker.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Active, Incoming, Open, WorkerListeners};
+use crate::access_log::{AccessLogType, LogContext};
 use crate::filter_chain::FilterChain;
 use crate::listener::Listener;
 use crate::net::{Io, RawIo};
 use crate::network::{Connection, NetworkStep};
 use crate::stats::names::{ListenerStats, WorkerListenerStats};
 use crate::stats::{GaugeGuard, StatBlock};
-use crate::stream_info::ConnectionInfo;
+use crate::stream_info::{ConnectionInfo, ResponseFlags, StreamInfo};
 use crate::transport_socket::Downstream;
 
 /// The bound on handshakes where `transport_socket_connect_timeout` sets none. Envoy has none; a silent client would hold
@@ -73,11 +75,13 @@ async fn serve_chain(incoming: Incoming, worker: usize) {
         let remote = info.remote_address.borrow();
         tracing::debug!("listener {}: closing connection from {remote}: no matching filter chain found", listener.name);
         listener.stats.inc(ListenerStats::NO_FILTER_CHAIN_MATCH);
+        drop(remote);
+        log_unmatched(&listener, info);
         return;
     };
     *info.filter_chain_name.borrow_mut() = Some(chain.name.clone());
     let info = Rc::new(info);
-    let guard = ConnectionGuard::new(open, worker);
+    let guard = ConnectionGuard::new(open, worker, &info);
     let Some(io) = handshake(&chain, raw, &info, &listener).await else { return };
     for filter in &chain.filters {
         if let NetworkStep::Close(details) = filter.on_new_connection(&info) {
@@ -90,6 +94,7 @@ async fn serve_chain(incoming: Incoming, worker: usize) {
         info,
         drain: listener.drain.subscribe(),
         buffer_limit: listener.per_connection_buffer_limit_bytes,
+        stream_info: guard.stream_info.clone(),
         guard: Box::new(guard),
     };
     let terminal = chain.terminal.clone();
@@ -126,10 +131,12 @@ struct ConnectionGuard {
     open: Open,
     worker: usize,
     start: Instant,
+    /// For the listener's access log, if it has one.
+    stream_info: Option<Rc<RefCell<StreamInfo>>>,
 }
 
 impl ConnectionGuard {
-    fn new(open: Open, worker: usize) -> Self {
+    fn new(open: Open, worker: usize, info: &Rc<ConnectionInfo>) -> Self {
         let stats = &open.listener.stats;
         stats.inc(ListenerStats::DOWNSTREAM_CX_TOTAL);
         stats.gauge_inc(ListenerStats::DOWNSTREAM_CX_ACTIVE);
@@ -137,7 +144,9 @@ impl ConnectionGuard {
             own.inc(WorkerListenerStats::DOWNSTREAM_CX_TOTAL);
             own.gauge_inc(WorkerListenerStats::DOWNSTREAM_CX_ACTIVE);
         }
-        ConnectionGuard { open, worker, start: Instant::now() }
+        let logs = !open.listener.access_log.is_empty();
+        let stream_info = logs.then(|| Rc::new(RefCell::new(StreamInfo::new(info.clone(), None))));
+        ConnectionGuard { open, worker, start: Instant::now(), stream_info }
     }
 }
 
@@ -151,5 +160,27 @@ impl Drop for ConnectionGuard {
         if let Some(own) = self.open.listener.worker_stats.get(self.worker) {
             own.gauge_dec(WorkerListenerStats::DOWNSTREAM_CX_ACTIVE);
         }
+        if let Some(info) = &self.stream_info {
+            let mut info = info.borrow_mut();
+            info.end.get_or_insert_with(Instant::now);
+            log(&self.open.listener, &info);
+        }
     }
+}
+
+/// Envoy logs what matched no chain as if it were a request without a route.
+fn log_unmatched(listener: &Listener, info: ConnectionInfo) {
+    if listener.access_log.is_empty() {
+        return;
+    }
+    let mut info = StreamInfo::new(Rc::new(info), None);
+    info.set_flag(ResponseFlags::NO_ROUTE_FOUND);
+    info.response_code_details = Some("filter_chain_not_found".into());
+    info.end = Some(Instant::now());
+    log(listener, &info);
+}
+
+fn log(listener: &Listener, info: &StreamInfo) {
+    let context = LogContext { request: None, response: None, trailers: None, info, kind: AccessLogType::NotSet };
+    listener.access_log.iter().for_each(|log| log.log(&context));
 }

@@ -84,7 +84,7 @@ impl TerminalFilter for HttpConnectionManager {
 
 impl HttpConnectionManager {
     async fn run(self: Arc<Self>, connection: Connection) {
-        let Connection { mut io, info, drain, guard, buffer_limit } = connection;
+        let Connection { mut io, info, drain, guard, buffer_limit, stream_info: _ } = connection;
         let protocol = match self.config.codec {
             CodecType::Http1 => Protocol::Http11,
             CodecType::Http2 => Protocol::Http2,
