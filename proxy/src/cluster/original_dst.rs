@@ -53,7 +53,7 @@ impl OriginalDst {
 
     /// The host that the request was sent to; none when neither header nor connection says.
     pub fn choose(&self, cluster: &str, context: &LbContext<'_>, stats: &StatBlock<ClusterStats>) -> Option<Arc<Host>> {
-        let mut address = self.from_header(context, stats).or(context.original_dst)?;
+        let mut address = self.header_address(context, stats).or(context.original_dst)?;
         if let Some(port) = self.upstream_port_override {
             address.set_port(port);
         }
@@ -76,7 +76,7 @@ impl OriginalDst {
         Some(host)
     }
 
-    fn from_header(&self, context: &LbContext<'_>, stats: &StatBlock<ClusterStats>) -> Option<SocketAddr> {
+    fn header_address(&self, context: &LbContext<'_>, stats: &StatBlock<ClusterStats>) -> Option<SocketAddr> {
         // Only the first value counts: who adds one after it is not trusted more than who came before.
         let value = context.headers?.get(self.header.as_ref()?)?;
         let address = value.to_str().ok().and_then(|text| text.parse().ok());

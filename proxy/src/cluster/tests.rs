@@ -142,8 +142,114 @@ fn unused_original_dst_hosts_are_forgotten_after_a_whole_interval() {
         (cluster.choose_host(&to("10.0.0.1:80")).unwrap(), cluster.choose_host(&to("10.0.0.2:80")).unwrap());
     busy.stats.cx_active.store(1, std::sync::atomic::Ordering::Relaxed);
     assert!(original_dst.clean_up(&cluster.stats).is_empty(), "both were picked just now");
-    assert_eq!(original_dst.clean_up(&cluster.stats), [idle.clone()]);
+    assert_eq!(original_dst.clean_up(&cluster.stats), std::slice::from_ref(&idle));
     assert_eq!(gauges(&cluster), [1, 1, 0, 0]);
     assert_ne!(cluster.choose_host(&to("10.0.0.1:80")).unwrap(), idle, "a new host");
     assert_eq!(cluster.choose_host(&to("10.0.0.2:80")).unwrap(), busy);
+}
+
+mod manager {
+    use super::*;
+    use crate::cluster::{ClusterEvent, ClusterManager};
+    use crate::config::testing::from_yaml;
+    use crate::config::{BuildCx, Path};
+    use crate::server::ServerOptions;
+    use crate::stats::names::ClusterManagerStats;
+
+    fn cx() -> BuildCx {
+        BuildCx::new(ServerOptions { concurrency: 1, ..ServerOptions::default() })
+    }
+
+    fn yaml(name: &str, port: u16) -> xds_protos::envoy::config::cluster::v3::Cluster {
+        let address = format!("{{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}");
+        let endpoints = format!("[{{lb_endpoints: [{{endpoint: {{address: {address}}}}}]}}]");
+        from_yaml(&format!("{{name: {name}, load_assignment: {{cluster_name: x, endpoints: {endpoints}}}}}"))
+    }
+
+    fn port(clusters: &ClusterManager, name: &str) -> Option<u16> {
+        clusters.find(name)?.load()?.choose_host(&LbContext::default()).ok()?.address.port()
+    }
+
+    #[test]
+    fn clusters_of_the_bootstrap_fill_the_slots_that_builders_hold() {
+        let cx = cx();
+        let slot = cx.clusters.slot("b");
+        assert!(slot.load().is_none());
+        let path = Path::root("static_resources");
+        cx.clusters.load_static(None, &[yaml("b", 2), yaml("a", 1)], &path, &cx).unwrap();
+        assert_eq!(&*slot.load().unwrap().name, "b");
+        let mut seen = Vec::new();
+        cx.clusters
+            .for_each(|view| seen.push((view.cluster.name.to_string(), view.added_via_api, view.config.clone())));
+        let encoded = |name, port| prost::Message::encode_to_vec(&yaml(name, port)).into();
+        assert_eq!(seen, [("a".to_owned(), false, encoded("a", 1)), ("b".to_owned(), false, encoded("b", 2))]);
+        let stats = cx.stats.block::<ClusterManagerStats>("cluster_manager");
+        assert_eq!(stats.read_gauge(ClusterManagerStats::ACTIVE_CLUSTERS), 2);
+        assert_eq!(stats.read(ClusterManagerStats::CLUSTER_ADDED), 2);
+    }
+
+    #[test]
+    fn a_name_is_taken_once() {
+        let cx = cx();
+        let clusters = [yaml("a", 1), yaml("b", 2), yaml("a", 3)];
+        let reject = cx.clusters.load_static(None, &clusters, &Path::root("static_resources"), &cx).unwrap_err();
+        assert_eq!(reject.to_string(), "static_resources.clusters[2].name: there is another cluster \"a\"");
+    }
+
+    #[test]
+    fn a_bad_cluster_is_named_by_its_place() {
+        let cx = cx();
+        let bad = from_yaml("{name: c, type: EDS}");
+        let reject =
+            cx.clusters.load_static(None, &[yaml("a", 1), bad], &Path::root("static_resources"), &cx).unwrap_err();
+        assert_eq!(reject.path, "static_resources.clusters[1].type");
+        let manager = from_yaml("{local_cluster_name: a}");
+        let reject = cx.clusters.load_static(Some(&manager), &[], &Path::root("static_resources"), &cx).unwrap_err();
+        assert_eq!(reject.path, "cluster_manager.local_cluster_name");
+    }
+
+    #[test]
+    fn updates_replace_and_removals_empty_the_slot() {
+        let cx = cx();
+        let clusters = &cx.clusters;
+        let mut events = clusters.subscribe();
+        let path = Path::root("");
+        clusters.load_static(None, &[yaml("static", 1)], &path, &cx).unwrap();
+        assert!(clusters.add_or_update(&yaml("a", 1), &path, &cx).unwrap());
+        let slot = clusters.slot("a");
+        let first = slot.load().unwrap();
+        assert!(!clusters.add_or_update(&yaml("a", 1), &path, &cx).unwrap(), "equal");
+        assert!(Arc::ptr_eq(&slot.load().unwrap(), &first));
+        assert!(events.try_recv().is_err());
+
+        assert!(clusters.add_or_update(&yaml("a", 2), &path, &cx).unwrap());
+        assert_eq!(port(clusters, "a"), Some(2));
+        let Ok(ClusterEvent::ClusterRemoved(old)) = events.try_recv() else { panic!("expected the old cluster") };
+        assert!(Arc::ptr_eq(&old, &first));
+        let refused = from_yaml("{name: a, type: EDS}");
+        assert!(clusters.add_or_update(&refused, &path, &cx).is_err());
+        assert_eq!(port(clusters, "a"), Some(2), "the last good one stays");
+
+        assert!(clusters.remove("a"));
+        assert!(slot.load().is_none());
+        assert!(matches!(events.try_recv(), Ok(ClusterEvent::ClusterRemoved(_))));
+        assert!(!clusters.remove("a"), "gone already");
+        assert!(!clusters.remove("static"), "the bootstrap's stay");
+        let stats = cx.stats.block::<ClusterManagerStats>("cluster_manager");
+        let counts = [
+            stats.read(ClusterManagerStats::CLUSTER_ADDED),
+            stats.read(ClusterManagerStats::CLUSTER_MODIFIED),
+            stats.read(ClusterManagerStats::CLUSTER_REMOVED),
+            stats.read_gauge(ClusterManagerStats::ACTIVE_CLUSTERS),
+        ];
+        assert_eq!(counts, [2, 1, 1, 1]);
+    }
+
+    #[test]
+    fn requests_cannot_make_slots() {
+        let cx = cx();
+        assert!(cx.clusters.find("nobody").is_none());
+        cx.clusters.slot("route");
+        assert!(cx.clusters.find("route").unwrap().load().is_none());
+    }
 }

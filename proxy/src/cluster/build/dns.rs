@@ -188,9 +188,8 @@ fn cares(proto: &CaresDnsResolverConfig, path: &Path<'_>) -> Result<ResolverOpti
         (qcache_max_ttl.is_some_and(|ttl| ttl > 0), "qcache_max_ttl"),
     ];
     refuse(&refused, path)?;
-    let mut options = ResolverOptions::default();
-    options.servers = servers(resolvers, &path.field("resolvers"))?;
-    options.rotate = *rotate_nameservers;
+    let servers = servers(resolvers, &path.field("resolvers"))?;
+    let mut options = ResolverOptions { servers, rotate: *rotate_nameservers, ..ResolverOptions::default() };
     if let Some(seconds) = query_timeout_seconds {
         options.timeout = Duration::from_secs((*seconds).clamp(1, 3600));
     }

@@ -95,12 +95,12 @@ fn from_fields(proto: &pb::Cluster, path: &Path<'_>) -> Result<Option<HttpProtoc
     {
         return Ok(None);
     }
-    let mut options = HttpProtocolOptions::default();
-    options.protocol = match proto.http2_protocol_options {
+    let protocol = match proto.http2_protocol_options {
         _ if as_downstream => UpstreamProtocol::UseDownstream,
         Some(_) => UpstreamProtocol::Http2,
         None => UpstreamProtocol::Http1,
     };
+    let mut options = HttpProtocolOptions { protocol, ..HttpProtocolOptions::default() };
     http1(proto.http_protocol_options.as_ref(), &mut options, &path.field("http_protocol_options"))?;
     http2(proto.http2_protocol_options.as_ref(), &mut options, &path.field("http2_protocol_options"))?;
     let at = path.field("common_http_protocol_options");

@@ -15,8 +15,9 @@ fn regex(text: &str) -> pb::RegexMatcher {
 
 #[test]
 fn text_matchers_compare_bytes_and_ascii_case_only() {
-    let cases: &[(MatchPattern, &[&str], &[&str], &[&str])] = &[
-        // pattern, always matches, matches when case is ignored, never matches
+    type Values = &'static [&'static str];
+    // Pattern, what always matches, what matches when case is ignored, what never matches.
+    let cases: &[(MatchPattern, Values, Values, Values)] = &[
         (MatchPattern::Exact("aB".into()), &["aB"], &["ab", "AB"], &["", "aBc", "a"]),
         (MatchPattern::Exact("".into()), &[""], &[], &["a"]),
         (MatchPattern::Prefix("aB".into()), &["aB", "aBc"], &["AB", "abc"], &["", "a", "xaB"]),
