@@ -13,6 +13,7 @@
 pub mod access_log;
 pub mod admin;
 pub mod bootstrap;
+pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod demo;

@@ -237,3 +237,33 @@ pub fn filter_config(name: &str, config: &Any, path: &Path<'_>) -> Result<Option
     let (_, _, _) = (name, config, path);
     Ok(None)
 }
+
+/// One extension as lists show it: `--version`, `/server_info`, the README.
+#[derive(Debug, Clone, Copy)]
+pub struct Listed {
+    /// Envoy's category, e.g. `envoy.filters.network`.
+    pub category: &'static str,
+    pub name: &'static str,
+    pub type_url: &'static str,
+    pub level: Level,
+    pub note: &'static str,
+}
+
+/// Every extension, by category.
+pub fn all() -> Vec<Listed> {
+    fn list<B>(category: &'static str, table: &'static [Extension<B>]) -> impl Iterator<Item = Listed> {
+        table.iter().map(move |entry| Listed {
+            category,
+            name: entry.name,
+            type_url: entry.type_url,
+            level: entry.level,
+            note: entry.note,
+        })
+    }
+    list("envoy.filters.listener", LISTENER_FILTERS)
+        .chain(list("envoy.filters.network", NETWORK_FILTERS))
+        .chain(list("envoy.filters.http", HTTP_FILTERS))
+        .chain(list("envoy.transport_sockets.downstream", DOWNSTREAM_TRANSPORT_SOCKETS))
+        .chain(list("envoy.transport_sockets.upstream", UPSTREAM_TRANSPORT_SOCKETS))
+        .collect()
+}

@@ -42,6 +42,7 @@ pub struct Bootstrap {
     pub header_prefix: String,
     /// `envoy.resource_monitors.global_downstream_max_connections`.
     pub max_downstream_connections: Option<u64>,
+    pub cluster_manager: Option<pb::ClusterManager>,
     pub clusters: Vec<Cluster>,
     pub listeners: Vec<Listener>,
     pub secrets: Vec<Secret>,
@@ -150,7 +151,6 @@ impl Bootstrap {
                     .to_owned(),
             );
         }
-        check_cluster_manager(cluster_manager.as_ref(), &path.field("cluster_manager"), &mut unused)?;
         let (runtime, runtime_layers) =
             runtime_layers::build(layered_runtime.as_ref(), &path.field("layered_runtime"))?;
         let static_resources = static_resources.unwrap_or_default();
@@ -169,6 +169,7 @@ impl Bootstrap {
                 Some(overload) => max_connections(overload, &path.field("overload_manager"))?,
                 None => None,
             },
+            cluster_manager,
             clusters: static_resources.clusters,
             listeners: static_resources.listeners,
             secrets: static_resources.secrets,
@@ -176,39 +177,6 @@ impl Bootstrap {
             wire,
         })
     }
-}
-
-fn check_cluster_manager(
-    manager: Option<&pb::ClusterManager>,
-    path: &Path<'_>,
-    unused: &mut Vec<String>,
-) -> Result<(), Reject> {
-    let Some(pb::ClusterManager {
-        local_cluster_name,
-        outlier_detection,
-        upstream_bind_config,
-        load_stats_config,
-        enable_deferred_cluster_creation: _, // clusters are compact until used in any case
-    }) = manager
-    else {
-        return Ok(());
-    };
-    if upstream_bind_config.is_some() {
-        let path = path.field("upstream_bind_config");
-        return Err(
-            path.reject("expected upstream_bind_config on each cluster; a default for all is not supported yet")
-        );
-    }
-    if load_stats_config.is_some() {
-        return Err(path.field("load_stats_config").reject("load reporting is not supported yet"));
-    }
-    if !local_cluster_name.is_empty() {
-        unused.push("cluster_manager.local_cluster_name: zone-aware routing is not done yet".to_owned());
-    }
-    if outlier_detection.is_some() {
-        unused.push("cluster_manager.outlier_detection: there is no outlier detection to log yet".to_owned());
-    }
-    Ok(())
 }
 
 fn build_admin(admin: &pb::Admin, path: &Path<'_>) -> Result<Option<Admin>, Reject> {

@@ -42,12 +42,13 @@ const LEVELS: &[&str] = &["trace", "debug", "info", "warning", "warn", "error", 
 
 /// Every flag that Envoy 1.40 takes.
 static FLAGS: &[Flag] = &[
-    Flag {
-        short: Some('c'),
-        ..flag("config-path", Takes::Text, "Bootstrap configuration: a YAML or JSON file")
-    },
+    Flag { short: Some('c'), ..flag("config-path", Takes::Text, "Bootstrap configuration: a YAML or JSON file") },
     flag("config-yaml", Takes::Text, "Bootstrap as inline YAML, merged over the file"),
-    flag("mode", Takes::OneOf(&["serve", "validate", "init_only"]), "serve (default), validate the configuration and exit, or initialise and exit"),
+    flag(
+        "mode",
+        Takes::OneOf(&["serve", "validate", "init_only"]),
+        "serve (default), validate the configuration and exit, or initialise and exit",
+    ),
     flag("concurrency", Takes::Number, "Number of worker threads; default: one for each CPU"),
     Flag { short: Some('l'), ..flag("log-level", Takes::OneOf(LEVELS), "Log level; default: info") },
     flag("component-log-level", Takes::Text, "Log levels of components, e.g. upstream:debug,config:trace"),
@@ -55,19 +56,39 @@ static FLAGS: &[Flag] = &[
     flag("log-format-escaped", Takes::Nothing, "Escape control characters in log lines (always done)"),
     flag("log-path", Takes::Text, "Log to this file instead of standard error"),
     flag("drain-time-s", Takes::Number, "Longest time that draining may take, in seconds; default: 600"),
-    flag("drain-strategy", Takes::OneOf(&["gradual", "immediate"]), "How connections are told to drain; default: gradual"),
-    flag("parent-shutdown-time-s", Takes::Number, "Accepted for the bootstrap's command_line_options; there is no hot restart"),
+    flag(
+        "drain-strategy",
+        Takes::OneOf(&["gradual", "immediate"]),
+        "How connections are told to drain; default: gradual",
+    ),
+    flag(
+        "parent-shutdown-time-s",
+        Takes::Number,
+        "Accepted for the bootstrap's command_line_options; there is no hot restart",
+    ),
     flag("service-cluster", Takes::Text, "Cluster name of this node"),
     flag("service-node", Takes::Text, "Id of this node"),
     flag("service-zone", Takes::Text, "Zone of this node"),
-    flag("local-address-ip-version", Takes::OneOf(&["v4", "v6"]), "Address family of this machine's own address; default: v4"),
+    flag(
+        "local-address-ip-version",
+        Takes::OneOf(&["v4", "v6"]),
+        "Address family of this machine's own address; default: v4",
+    ),
     flag("file-flush-interval-msec", Takes::Number, "How often access logs are written out; default: 10000"),
-    flag("file-flush-min-size-kb", Takes::Number, "Access logs are written out early when this much waits; default: 64"),
+    flag(
+        "file-flush-min-size-kb",
+        Takes::Number,
+        "Access logs are written out early when this much waits; default: 64",
+    ),
     flag("allow-unknown-static-fields", Takes::Nothing, "Unknown fields of the bootstrap are warnings, not errors"),
     flag("allow-unknown-fields", Takes::Nothing, "The same, by its older name"),
     flag("admin-address-path", Takes::Text, "Write the admin listener's address to this file"),
     flag("stats-tag", Takes::Texts, "A tag for every stat, as name:value"),
-    ignored("reject-unknown-dynamic-fields", Takes::Nothing, "no effect: dynamic configuration is always checked strictly"),
+    ignored(
+        "reject-unknown-dynamic-fields",
+        Takes::Nothing,
+        "no effect: dynamic configuration is always checked strictly",
+    ),
     ignored("ignore-unknown-dynamic-fields", Takes::Nothing, "no effect until there is dynamic configuration"),
     ignored("skip-deprecated-logs", Takes::Nothing, "no effect: deprecated fields are not logged"),
     ignored("base-id", Takes::Number, HOT_RESTART),
@@ -233,10 +254,27 @@ mod tests {
     #[test]
     fn the_command_line_of_pilot_agent_is_understood() {
         let options = parse(&[
-            "-c", "etc/istio/proxy/envoy-rev.json", "--drain-time-s", "45", "--drain-strategy", "immediate",
-            "--local-address-ip-version", "v4", "--file-flush-interval-msec", "1000", "--disable-hot-restart",
-            "--allow-unknown-static-fields", "-l", "warning", "--component-log-level", "misc:error",
-            "--skip-deprecated-logs", "--concurrency", "2", "--config-yaml", "{\"node\":{}}",
+            "-c",
+            "etc/istio/proxy/envoy-rev.json",
+            "--drain-time-s",
+            "45",
+            "--drain-strategy",
+            "immediate",
+            "--local-address-ip-version",
+            "v4",
+            "--file-flush-interval-msec",
+            "1000",
+            "--disable-hot-restart",
+            "--allow-unknown-static-fields",
+            "-l",
+            "warning",
+            "--component-log-level",
+            "misc:error",
+            "--skip-deprecated-logs",
+            "--concurrency",
+            "2",
+            "--config-yaml",
+            "{\"node\":{}}",
         ]);
         assert_eq!(options.server.drain_time, Duration::from_secs(45));
         assert_eq!(options.server.drain_strategy, DrainStrategy::Immediate);

@@ -20,12 +20,12 @@ use crate::cluster::{ClusterManager, Priority};
 use crate::registry;
 use crate::runtime::Value;
 use crate::server::DrainStrategy;
-use crate::server::process::{self, Server, ServerState};
+use crate::server::{self, Server, ServerState};
 
 /// Everything the admin interface asks for.
-pub fn context(server: &Rc<Server>, options: &RunOptions, bootstrap: Bootstrap) -> Arc<AdminContext> {
+pub fn context(server: &Rc<Server>, options: &RunOptions, bootstrap: Bootstrap) -> Rc<AdminContext> {
     let now = SystemTime::now();
-    let config = Arc::new(Config {
+    let config = Rc::new(Config {
         bootstrap: resource::<xds_protos::envoy::config::bootstrap::v3::Bootstrap>("", bootstrap.wire.clone(), now),
         listeners: bootstrap.listeners.iter().map(|l| encoded::<ListenerProto>(&l.name, l, now)).collect(),
         secrets: bootstrap.secrets.iter().map(|s| encoded(&s.name, s, now)).collect(),
@@ -33,19 +33,19 @@ pub fn context(server: &Rc<Server>, options: &RunOptions, bootstrap: Bootstrap) 
         clusters: server.cx.clusters.clone(),
         unused: bootstrap.unused.clone(),
     });
-    Arc::new(AdminContext {
+    Rc::new(AdminContext {
         stats: server.cx.stats.clone(),
-        server: Arc::new(Process {
+        server: Rc::new(Process {
             server: server.clone(),
             options: command_line(options),
             node: node(bootstrap.node, options),
         }),
-        clusters: Arc::new(Clusters(server.cx.clusters.clone())),
-        listeners: Arc::new(Listeners(server.clone())),
-        certificates: Arc::new(Certificates(server.cx.clone())),
-        runtime: Arc::new(RuntimeValues { runtime: server.cx.runtime.clone(), layers: bootstrap.runtime_layers }),
+        clusters: Rc::new(Clusters(server.cx.clusters.clone())),
+        listeners: Rc::new(Listeners(server.clone())),
+        certificates: Rc::new(Certificates(server.cx.clone())),
+        runtime: Rc::new(RuntimeValues { runtime: server.cx.runtime.clone(), layers: bootstrap.runtime_layers }),
         config,
-        log: Arc::new(admin::ProcessLog),
+        log: Rc::new(admin::ProcessLog),
         allow_paths: Vec::new(),
     })
 }
@@ -89,7 +89,7 @@ impl admin::Server for Process {
 
     fn drain_listeners(&self, how: admin::DrainListeners) {
         let admin::DrainListeners { inbound_only, graceful, skip_exit } = how;
-        self.server.drain_listeners(process::DrainListeners { inbound_only, graceful, skip_exit });
+        self.server.drain_listeners(server::DrainListeners { inbound_only, graceful, skip_exit });
     }
 
     fn quit(&self) {
@@ -170,11 +170,12 @@ fn node(mut node: Node, options: &RunOptions) -> Node {
         }),
         metadata: None,
     }));
-    node.extensions = registry::names()
-        .map(|(category, name, type_url)| Extension {
-            name: name.to_owned(),
-            category: category.to_owned(),
-            type_urls: vec![type_url.trim_start_matches("type.googleapis.com/").to_owned()],
+    node.extensions = registry::all()
+        .into_iter()
+        .map(|entry| Extension {
+            name: entry.name.to_owned(),
+            category: entry.category.to_owned(),
+            type_urls: vec![entry.type_url.trim_start_matches("type.googleapis.com/").to_owned()],
             ..Extension::default()
         })
         .collect();
@@ -188,6 +189,11 @@ impl admin::Clusters for Clusters {
         let mut out = Vec::new();
         self.0.for_each(|view| {
             let cluster = view.cluster;
+            let mut hosts = Vec::new();
+            cluster.for_each_host(|host| {
+                let host = host.clone();
+                hosts.push(admin::HostStatus { host, success_rate: -1.0, local_origin_success_rate: -1.0 });
+            });
             out.push(admin::Cluster {
                 name: cluster.name.to_string(),
                 observability_name: cluster.observability_name.to_string(),
@@ -197,11 +203,7 @@ impl admin::Clusters for Clusters {
                 high_priority: *cluster.thresholds(Priority::High),
                 outlier: None,
                 overprovisioning_factor: 140,
-                hosts: cluster
-                    .all_hosts()
-                    .into_iter()
-                    .map(|host| admin::HostStatus { host, success_rate: -1.0, local_origin_success_rate: -1.0 })
-                    .collect(),
+                hosts,
             });
         });
         out
@@ -224,7 +226,35 @@ struct Certificates(crate::config::BuildCx);
 
 impl admin::Certificates for Certificates {
     fn certificates(&self) -> Vec<pb::Certificate> {
-        self.0.certificates()
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+        self.0
+            .secrets
+            .certificates_in_use()
+            .into_iter()
+            .map(|context| pb::Certificate {
+                ca_cert: context.ca_cert.iter().map(|(path, info)| details(path, info, now)).collect(),
+                cert_chain: context.cert_chain.iter().map(|(path, info)| details(path, info, now)).collect(),
+            })
+            .collect()
+    }
+}
+
+fn details(path: &str, info: &certs::CertInfo, now: i64) -> pb::CertificateDetails {
+    use pb::subject_alternate_name::Name as San;
+    let names = info
+        .uri_sans()
+        .map(|uri| San::Uri(uri.to_owned()))
+        .chain(info.dns_sans().map(|dns| San::Dns(dns.to_owned())))
+        .chain(info.sans_of(certs::san::SanType::IpAddress).map(|ip| San::IpAddress(ip.to_owned())));
+    let timestamp = |seconds: i64| Some(prost_types::Timestamp { seconds, nanos: 0 });
+    pb::CertificateDetails {
+        path: path.to_owned(),
+        serial_number: info.serial().to_owned(),
+        subject_alt_names: names.map(|name| pb::SubjectAlternateName { name: Some(name) }).collect(),
+        days_until_expiration: info.days_until_expiration(now).unwrap_or(0).into(),
+        valid_from: timestamp(info.not_before()),
+        expiration_time: timestamp(info.not_after()),
+        ocsp_details: None,
     }
 }
 

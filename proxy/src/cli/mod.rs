@@ -4,6 +4,8 @@
 //! `validate` (the same as `--mode validate`) and `demo`.
 
 mod flags;
+mod handles;
+mod run;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -13,7 +15,7 @@ use clap::Command;
 
 pub use flags::{Mode, RunOptions};
 
-use crate::{demo, server};
+use crate::demo;
 
 /// What Envoy's version string would be. The second part is the Envoy release whose behaviour this follows.
 pub fn version() -> String {
@@ -55,17 +57,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         options.mode = mode;
     }
     if options.config_path.is_none() && options.config_yaml.is_none() {
-        eprintln!("outrigger: expected a configuration: -c FILE or --config-yaml TEXT (see --help; `outrigger demo` needs none)");
+        eprintln!(
+            "outrigger: expected a configuration: -c FILE or --config-yaml TEXT (see --help; `outrigger demo` needs none)"
+        );
         return ExitCode::FAILURE;
     }
     if let Err(error) = crate::logging::init(&options.log) {
         eprintln!("outrigger: cannot open the log file: {error}");
         return ExitCode::FAILURE;
     }
-    for note in &options.notes {
-        tracing::info!("{note}");
-    }
-    server::main(options)
+    run::run(options)
 }
 
 fn is_envoy(program: Option<&OsString>) -> bool {

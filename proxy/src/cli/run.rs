@@ -13,12 +13,13 @@ use crate::bootstrap::{self, Bootstrap, Loaded};
 use crate::cluster::dns::SystemResolver;
 use crate::config::{BuildCx, Path, Reject};
 use crate::listener::Listener;
-use crate::server::process::{self, Server};
+use crate::listener::connections::Connections;
+use crate::server::{self, Server};
 use crate::stats::Stats;
 
 /// Runs until the process ends, and says how.
 pub fn run(options: RunOptions) -> ExitCode {
-    process::prepare();
+    server::prepare();
     for note in &options.notes {
         tracing::info!("{note}");
     }
@@ -81,10 +82,10 @@ async fn serve(options: RunOptions, mut bootstrap: Bootstrap, loaded: Loaded) ->
     let admin = match &bootstrap.admin {
         Some(admin) => {
             let listener = admin::AdminListener::bind(&admin.address)
+                .await
                 .map_err(|error| format!("cannot listen on the admin address {}: {error}", admin.address))?;
             if let Some(path) = &options.admin_address_path {
-                let text = listener.address().to_string();
-                std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+                std::fs::write(path, listener.address()).map_err(|error| format!("{}: {error}", path.display()))?;
             }
             Some(listener)
         }
@@ -103,7 +104,7 @@ async fn serve(options: RunOptions, mut bootstrap: Bootstrap, loaded: Loaded) ->
             stats.flush();
         }
     });
-    cx.clusters.start(Arc::new(SystemResolver::new()));
+    cx.clusters.start(Arc::new(SystemResolver::default()));
     let target = server.init.target("clusters");
     let clusters = cx.clusters.clone();
     tokio::task::spawn_local(async move {
@@ -123,14 +124,13 @@ async fn serve(options: RunOptions, mut bootstrap: Bootstrap, loaded: Loaded) ->
 fn context(options: &RunOptions, bootstrap: &mut Bootstrap) -> Result<BuildCx, String> {
     let mut config = std::mem::take(&mut bootstrap.stats);
     for (name, value) in &options.stats_tags {
-        config.add_tag(name, value);
+        config.add_fixed_tag(name, value);
     }
     let stats = Stats::with_config(options.server.concurrency, config);
     let mut server = options.server.clone();
-    for (flag, node) in [
-        (&mut server.service_node, &bootstrap.node.id),
-        (&mut server.service_cluster, &bootstrap.node.cluster),
-    ] {
+    for (flag, node) in
+        [(&mut server.service_node, &bootstrap.node.id), (&mut server.service_cluster, &bootstrap.node.cluster)]
+    {
         if flag.is_empty() {
             flag.clone_from(node);
         }
@@ -138,14 +138,16 @@ fn context(options: &RunOptions, bootstrap: &mut Bootstrap) -> Result<BuildCx, S
     let mut cx = BuildCx::new(server);
     cx.stats = stats;
     cx.runtime = Arc::new(std::mem::take(&mut bootstrap.runtime));
-    cx.set_max_downstream_connections(bootstrap.max_downstream_connections);
+    if let Some(max) = bootstrap.max_downstream_connections {
+        cx.connections = Arc::new(Connections::new(max));
+    }
     Ok(cx)
 }
 
 /// Builds the static resources in the order in which they refer to each other.
 fn build(cx: &BuildCx, bootstrap: &Bootstrap) -> Result<Vec<Arc<Listener>>, Reject> {
     let path = Path::root("static_resources");
-    cx.load_secrets(&bootstrap.secrets, &path.field("secrets"))?;
+    cx.secrets.add_static(&bootstrap.secrets, &path.field("secrets"))?;
     cx.clusters.load_static(bootstrap.cluster_manager.as_ref(), &bootstrap.clusters, &path, cx)?;
     let path = path.field("listeners");
     bootstrap.listeners.iter().enumerate().map(|(i, listener)| Listener::build(listener, &path.index(i), cx)).collect()
