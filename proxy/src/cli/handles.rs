@@ -46,7 +46,7 @@ pub fn context(server: &Rc<Server>, options: &RunOptions, bootstrap: Bootstrap) 
         runtime: Rc::new(RuntimeValues { runtime: server.cx.runtime.clone(), layers: bootstrap.runtime_layers }),
         config,
         log: Rc::new(admin::ProcessLog),
-        allow_paths: Vec::new(),
+        allow_paths: bootstrap.admin.map(|admin| admin.allow_paths).unwrap_or_default(),
     })
 }
 
@@ -57,8 +57,11 @@ struct Process {
 }
 
 impl admin::Server for Process {
-    fn state(&self) -> pb::server_info::State {
+    fn refresh_stats(&self) {
         self.server.refresh_stats();
+    }
+
+    fn state(&self) -> pb::server_info::State {
         match self.server.state() {
             ServerState::Live => pb::server_info::State::Live,
             ServerState::Draining => pb::server_info::State::Draining,

@@ -124,7 +124,7 @@ async fn serve(options: RunOptions, mut bootstrap: Bootstrap, loaded: Loaded) ->
 fn context(options: &RunOptions, bootstrap: &mut Bootstrap) -> Result<BuildCx, String> {
     let mut config = std::mem::take(&mut bootstrap.stats);
     for (name, value) in &options.stats_tags {
-        config.add_fixed_tag(name, value);
+        config.add_tag(name, value);
     }
     let stats = Stats::with_config(options.server.concurrency, config);
     let mut server = options.server.clone();
