@@ -64,6 +64,7 @@ pub mod details {
     pub const MISSING_HOST: &str = "missing_host_header";
     pub const REQUEST_HEADER_TIMEOUT: &str = "request_header_timeout";
     pub const DOWNSTREAM_REMOTE_DISCONNECT: &str = "downstream_remote_disconnect";
+    pub const CONNECTION_TERMINATION: &str = "connection_termination";
     pub const DOWNSTREAM_LOCAL_DISCONNECT: &str = "downstream_local_disconnect";
 }
 

@@ -1,15 +1,17 @@
-//! The upstream side of HTTP/1: a connection and the one exchange that it carries at a time.
+//! One connection to an upstream host (Envoy's `Http1::ClientConnectionImpl`).
 //!
-//! Called by a connection pool: [`H1Client::start`] takes the connection, [`H1Exchange::poll_head`] and then
-//! [`BodySource::poll_frame`] drive both directions from the caller's task, and [`H1Exchange::into_client`] gives the
-//! connection back if it can serve again. There is no task and no channel of its own.
+//! A pool holds idle [`H1Client`]s. [`H1Client::start`] turns one into an [`H1Exchange`], which sends the request's body while
+//! it reads the answer: everything happens when the exchange is polled, on the caller's task. When both directions are
+//! cleanly over, [`H1Exchange::into_client`] gives the connection back; dropping an exchange before that closes it.
 //!
 //! Invariants:
-//! - a connection goes back only when the request was written whole, the answer read whole, nothing came after it, and
-//!   both sides keep it alive;
-//! - what the upstream sends is checked before anybody sees it; an answer that breaks the rules never reaches a client,
-//!   and never the next request;
-//! - bytes waiting in either direction are bounded: the request's body is not pulled while what was pulled is unwritten.
+//! - a connection is reusable only if the request was sent to its end, the answer ended by its own framing, both sides may
+//!   keep alive and nothing came behind the answer;
+//! - bytes that come before the request is sent are never taken for its answer;
+//! - an answer that is cut is an error, never an end;
+//! - what is sent has passed [`check::request`].
+//!
+//! Deliberately missing: pipelining, timeouts (the router's and the pool's).
 
 use std::borrow::Cow;
 use std::io;
@@ -18,66 +20,65 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use http::Method;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use http::{Method, StatusCode};
+use tokio::io::AsyncWrite;
 
+use super::ClientSettings;
 use super::chunked::ChunkedOptions;
 use super::decode::{BodyDecoder, Piece};
 use super::encode::{self, BodyEncoder, RequestOptions};
 use super::head::{Asked, Parse, ParsedResponse, Scan, parse_response};
 use super::out::OutBuf;
-use super::read::poll_fill;
-use super::settings::ClientSettings;
+use super::read::{SMALL_READ, poll_discard, poll_fill};
 use crate::http::check::{self, UnderscoreAction, details};
 use crate::http::{Body, BodyError, BodySource, ExchangeError, Frame, RequestHead, ResetReason, ResponseHead};
 use crate::net::Io;
 
-/// Interim responses that are handed on; later ones are dropped.
-const MAX_INTERIM: u32 = 8;
-/// An upstream that sends more interim responses than this is not going to answer.
-const MAX_INTERIM_READ: u32 = 10_000;
-const READ_SIZE: usize = 8 * 1024;
-const LARGE_READ_SIZE: usize = 64 * 1024;
-/// The request's body is not pulled while so much of it is unwritten.
-const MAX_UNWRITTEN: usize = 64 * 1024;
+#[cfg(test)]
+mod tests;
 
-/// An upstream connection without an exchange.
+/// So many interim responses are handed on; a client has no use for more.
+const MAX_INTERIM: u32 = 8;
+/// And so many are read before the upstream is taken for broken.
+const MAX_INTERIM_READ: u32 = 10_000;
+
+/// An idle connection.
 pub struct H1Client {
     io: Io,
     buf: BytesMut,
+    out: OutBuf,
     settings: Arc<ClientSettings>,
-    received: u64,
-    sent: u64,
+    high_water: usize,
 }
 
 impl H1Client {
     pub fn new(io: Io, settings: Arc<ClientSettings>) -> Self {
-        H1Client { io, buf: BytesMut::new(), settings, received: 0, sent: 0 }
+        let high_water = settings.buffer_limit.clamp(16 * 1024, 128 * 1024);
+        H1Client { io, buf: BytesMut::new(), out: OutBuf::default(), settings, high_water }
     }
 
-    /// Ready when the connection cannot serve a request any more: the peer closed it, or sent what nobody asked for.
+    pub fn io(&self) -> &Io {
+        &self.io
+    }
+
+    /// Ready when the peer has closed the connection or sent what nobody asked for: it is of no use any more.
     pub fn poll_idle_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.buf.is_empty() {
             return Poll::Ready(());
         }
-        if self.io.poll_read_ready(cx).is_pending() {
-            return Poll::Pending;
-        }
-        let mut byte = [0];
-        let mut byte = ReadBuf::new(&mut byte);
-        // A byte, an end or an error: each ends it. Pending was a false alarm, or TLS talking to itself.
-        Pin::new(&mut self.io).poll_read(cx, &mut byte).map(|_| ())
+        ready!(self.io.poll_read_ready(cx)).ok();
+        poll_discard(&mut self.io, cx).map(|_| ())
     }
 
-    /// Begins an exchange. Nothing is written before the first poll.
+    /// Begins an exchange. Nothing is written before it is polled.
     ///
     /// # Errors
-    /// When the head is not canonical: filters or routes made something of it that cannot be sent.
-    pub fn start(self, head: &RequestHead, body: Body) -> Result<H1Exchange, ExchangeError> {
+    /// The head is not canonical: a filter or a route made of it what cannot be sent.
+    pub fn start(mut self, head: &RequestHead, body: Body) -> Result<H1Exchange, ExchangeError> {
         if let Err(violation) = check::request(head) {
             return Err(ExchangeError {
                 reason: ResetReason::ProtocolError,
-                details: violation.details.into(),
+                details: Cow::Borrowed(violation.details),
                 request_written: false,
                 response_started: false,
                 refused: false,
@@ -90,246 +91,127 @@ impl H1Client {
         };
         let options =
             RequestOptions { enable_trailers: self.settings.enable_trailers, format: self.settings.header_key_format };
-        let mut out = OutBuf::default();
-        let (encoder, header_bytes) = encode::request(out.tail(), head, &body, &options);
-        let request = match encoder {
-            BodyEncoder::Raw => Request::Held(body),
-            BodyEncoder::None => Request::Done,
-            _ if body.is_end_stream() => {
-                let mut encoder = encoder;
-                match encoder.end(None, options.format, &mut out) {
-                    Ok(()) => Request::Done,
-                    // The head promised a body and there is none: the poll says so.
-                    Err(_) => Request::Sending { body, encoder },
-                }
-            }
-            _ => Request::Sending { body, encoder },
-        };
+        let (encoder, header_bytes_sent) = encode::request(self.out.tail(), head, &body, &options);
         Ok(H1Exchange {
-            sent_at_start: self.sent,
-            received_at_start: self.received,
+            sending: if asked.tunnel() { Sending::Held } else { Sending::Body },
             client: self,
-            out,
-            request,
-            response: Response::Head(Scan::response()),
             asked,
+            body,
+            encoder,
+            decoder: BodyDecoder::Done,
+            stage: Stage::Fresh,
+            scan: Scan::response(),
             interim: 0,
             keep_alive: true,
-            write_failed: false,
-            header_bytes_sent: header_bytes as u64,
+            closed: false,
+            sent: 0,
+            received: 0,
+            header_bytes_sent: header_bytes_sent as u64,
         })
     }
-
-    /// Reads more into the buffer, which is allocated only when there is something to read. `Ok(0)` is the peer's end.
-    fn poll_fill(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<usize>> {
-        let n = ready!(poll_fill(&mut self.io, &mut self.buf, size, cx))?;
-        self.received += n as u64;
-        Poll::Ready(Ok(n))
-    }
 }
 
-/// An exchange under way. Dropping it closes the connection.
+/// One request and its answer. After its head it is the [`BodySource`] of the answer.
 pub struct H1Exchange {
     client: H1Client,
-    sent_at_start: u64,
-    received_at_start: u64,
-    header_bytes_sent: u64,
-    out: OutBuf,
-    request: Request,
-    response: Response,
     asked: Asked,
+    body: Body,
+    encoder: BodyEncoder,
+    sending: Sending,
+    decoder: BodyDecoder,
+    stage: Stage,
+    scan: Scan,
     interim: u32,
     keep_alive: bool,
-    /// The peer takes no more bytes; its answer may still be there to read.
-    write_failed: bool,
+    /// The peer will send no more.
+    closed: bool,
+    sent: u64,
+    received: u64,
+    header_bytes_sent: u64,
 }
 
-enum Request {
-    Sending {
-        body: Body,
-        encoder: BodyEncoder,
-    },
-    /// Raw bytes, which wait for the upstream's consent to the tunnel.
-    Held(Body),
-    Tunnel(Body),
-    /// The tunnel's end is to be told when everything is written.
-    ShuttingDown,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing is written yet.
+    Fresh,
+    /// Waiting for the final head.
+    Head,
+    Body,
+    Failed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    /// Bytes behind the head of an upgrade or CONNECT. An upstream that does not agree would take them for a request.
+    Held,
+    Body,
+    /// Encoded to its end, which for a tunnel still has to be told.
+    Encoded,
     Done,
-}
-
-enum Response {
-    Head(Scan),
-    Body(BodyDecoder),
+    /// The peer does not take the rest. It may have answered all the same.
+    Broken,
 }
 
 impl H1Exchange {
-    /// The next interim response, or the final head. Drives the request at the same time. After the final head or an error
-    /// it must not be polled again.
+    /// The next head of the answer: interim ones (at most eight), then the final one. Sends the request meanwhile.
+    ///
+    /// # Errors
+    /// The exchange failed, and the connection is of no use any more. If the request's own body failed the reason is
+    /// `LocalReset` with the body's details.
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, ExchangeError>> {
-        if let Err(error) = self.poll_request(cx) {
-            return Poll::Ready(Err(self.failed(error.reason, error.details)));
+        if matches!(self.stage, Stage::Body | Stage::Failed) {
+            return Poll::Ready(Err(self.fail(ResetReason::LocalReset, details::CODEC_ERROR)));
         }
         loop {
-            let Response::Head(scan) = &mut self.response else { return Poll::Pending };
-            if !self.client.buf.is_empty() {
-                match parse_response(&mut self.client.buf, scan, &self.asked, &self.client.settings) {
-                    Parse::Partial => {}
-                    Parse::Refused(violation) => {
-                        return Poll::Ready(Err(self.failed(ResetReason::ProtocolError, violation.details.into())));
-                    }
-                    Parse::Done(parsed) if is_interim(&parsed) => {
-                        *scan = Scan::response();
-                        self.interim += 1;
-                        match self.interim {
-                            ..=MAX_INTERIM => return Poll::Ready(Ok(parsed.head)),
-                            ..=MAX_INTERIM_READ => continue,
-                            _ => {
-                                let details = details::CODEC_ERROR.into();
-                                return Poll::Ready(Err(self.failed(ResetReason::ProtocolError, details)));
-                            }
-                        }
-                    }
-                    Parse::Done(parsed) => return Poll::Ready(Ok(self.begin_body(parsed, cx))),
+            if self.stage == Stage::Fresh {
+                ready!(self.poll_first_write(cx))?;
+            } else if let Err(failed) = self.pump(cx) {
+                return Poll::Ready(Err(self.fail(ResetReason::LocalReset, failed)));
+            }
+            while !self.client.buf.is_empty() {
+                match self.parse_head() {
+                    Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                    Ok(None) if self.client.buf.is_empty() => {}
+                    Ok(None) if !self.scan.has_begun() => continue,
+                    Ok(None) => break,
+                    Err(error) => return Poll::Ready(Err(error)),
                 }
             }
-            match ready!(self.client.poll_fill(cx, READ_SIZE)) {
-                Ok(1..) => {}
-                // An end or an error before the answer is the same to the caller.
-                Ok(0) | Err(_) => {
-                    return Poll::Ready(Err(self.failed(ResetReason::ConnectionTermination, "".into())));
-                }
+            if let Err(error) = ready!(self.poll_fill(SMALL_READ, cx)) {
+                return Poll::Ready(Err(error));
+            }
+            if self.closed {
+                return Poll::Ready(Err(match self.client.buf.is_empty() {
+                    true => self.fail(ResetReason::ConnectionTermination, details::CONNECTION_TERMINATION),
+                    false => self.fail(ResetReason::ProtocolError, details::CODEC_ERROR),
+                }));
             }
         }
     }
 
-    fn begin_body(&mut self, parsed: ParsedResponse, cx: &mut Context<'_>) -> ResponseHead {
-        self.keep_alive = parsed.keep_alive && !parsed.tunnel;
-        let settings = &self.client.settings;
-        let options = ChunkedOptions {
-            limits: settings.limits,
-            enable_trailers: settings.enable_trailers,
-            underscores: UnderscoreAction::Allow,
-            lenient: true,
-        };
-        let mut decoder = BodyDecoder::new(parsed.framing, options);
-        match decoder {
-            BodyDecoder::UntilClose => self.keep_alive = false,
-            BodyDecoder::Length(0) => decoder = BodyDecoder::Done,
-            _ => {}
-        }
-        self.response = Response::Body(decoder);
-        if matches!(self.request, Request::Held(_))
-            && let Request::Held(body) = std::mem::replace(&mut self.request, Request::Done)
-            && parsed.tunnel
-        {
-            self.request = Request::Tunnel(body);
-            // The tunnel's first bytes must not wait for the upstream to speak first; an error comes again with the body.
-            let _ = self.poll_request(cx);
-        }
-        parsed.head
-    }
-
-    /// Moves what can be moved of the request. Only a failing body is an error: a peer that takes no more may have
-    /// answered.
-    fn poll_request(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
-        if self.write_failed {
-            return Ok(());
-        }
-        loop {
-            while self.out.len() < MAX_UNWRITTEN {
-                let body = match &mut self.request {
-                    Request::Sending { body, .. } | Request::Tunnel(body) => body,
-                    Request::Held(_) | Request::ShuttingDown | Request::Done => break,
-                };
-                let Poll::Ready(frame) = body.poll_frame(cx) else { break };
-                self.take_frame(frame.transpose()?)?;
-            }
-            if self.out.is_empty() && !matches!(self.request, Request::ShuttingDown) {
-                return Ok(());
-            }
-            let mut written = 0;
-            let flushed = self.out.poll_flush(&mut self.client.io, cx, &mut written);
-            self.client.sent += written as u64;
-            match flushed {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(Err(_)) => {
-                    self.write_failed = true;
-                    self.request = Request::Done;
-                    self.out.release();
-                    return Ok(());
-                }
-                Poll::Ready(Ok(())) if matches!(self.request, Request::ShuttingDown) => {
-                    if Pin::new(&mut self.client.io).poll_shutdown(cx).is_ready() {
-                        self.request = Request::Done;
-                    }
-                    return Ok(());
-                }
-                Poll::Ready(Ok(())) => {}
-            }
-        }
-    }
-
-    /// Queues a piece of the request's body, or its end.
-    fn take_frame(&mut self, frame: Option<Frame>) -> Result<(), BodyError> {
-        let format = self.client.settings.header_key_format;
-        let wrong = |_| BodyError { reason: ResetReason::LocalReset, details: "http1.body_length".into() };
-        match (&mut self.request, frame) {
-            (Request::Sending { body, encoder }, Some(Frame::Data(data))) => {
-                encoder.data(data, &mut self.out).map_err(wrong)?;
-                if body.is_end_stream() {
-                    encoder.end(None, format, &mut self.out).map_err(wrong)?;
-                    self.request = Request::Done;
-                }
-            }
-            (Request::Sending { encoder, .. }, end) => {
-                let trailers = match end {
-                    Some(Frame::Trailers(trailers)) => Some(trailers),
-                    _ => None,
-                };
-                encoder.end(trailers.as_ref(), format, &mut self.out).map_err(wrong)?;
-                self.request = Request::Done;
-            }
-            (Request::Tunnel(_), Some(Frame::Data(data))) => self.out.push(data),
-            (Request::Tunnel(_), _) => self.request = Request::ShuttingDown,
-            (Request::Held(_) | Request::ShuttingDown | Request::Done, _) => {}
-        }
-        Ok(())
-    }
-
-    fn failed(&mut self, reason: ResetReason, details: Cow<'static, str>) -> ExchangeError {
-        self.keep_alive = false;
-        ExchangeError {
-            reason,
-            details,
-            request_written: self.client.sent > self.sent_at_start,
-            response_started: self.client.received > self.received_at_start,
-            refused: false,
-        }
-    }
-
-    /// Both directions ended as they should, and the connection can serve again.
+    /// Whether the answer is over and the connection can serve another request.
     pub fn is_reusable(&self) -> bool {
-        self.keep_alive
-            && !self.write_failed
-            && matches!(self.request, Request::Done)
-            && self.is_end_stream()
-            && self.out.is_empty()
+        self.is_end_stream()
+            && self.sending == Sending::Done
+            && self.keep_alive
+            && !self.closed
+            && !self.asked.tunnel()
+            && self.client.out.is_empty()
             && self.client.buf.is_empty()
     }
 
-    /// The connection, if it can serve again; else it is closed.
-    pub fn into_client(mut self) -> Option<H1Client> {
-        if !self.is_reusable() {
-            return None;
-        }
-        // An idle connection owns no buffer.
-        self.client.buf = BytesMut::new();
-        Some(self.client)
+    /// The connection, for another request, if it can serve one; else it is closed.
+    pub fn into_client(self) -> Option<H1Client> {
+        let reusable = self.is_reusable();
+        let mut client = self.client;
+        client.out.release();
+        client.buf = BytesMut::new();
+        reusable.then_some(client)
     }
 
-    /// Bytes of this exchange on the wire so far: sent, received.
+    /// Bytes on the wire so far: sent, received.
     pub fn bytes(&self) -> (u64, u64) {
-        (self.client.sent - self.sent_at_start, self.client.received - self.received_at_start)
+        (self.sent, self.received)
     }
 
     /// Size of the request's field lines.
@@ -337,51 +219,184 @@ impl H1Exchange {
         self.header_bytes_sent
     }
 
-    fn broken(&mut self, reason: ResetReason, details: Cow<'static, str>) -> Poll<Option<Result<Frame, BodyError>>> {
-        self.keep_alive = false;
-        Poll::Ready(Some(Err(BodyError { reason, details })))
+    /// The last byte of the request was handed to the connection.
+    pub fn request_complete(&self) -> bool {
+        self.sending == Sending::Done
+    }
+
+    pub fn io(&self) -> &Io {
+        &self.client.io
+    }
+
+    /// Writes the first byte. What can be read before that is no answer to it.
+    fn poll_first_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ExchangeError>> {
+        if poll_discard(&mut self.client.io, cx).is_ready() {
+            let error = self.fail(ResetReason::ConnectionTermination, details::CONNECTION_TERMINATION);
+            return Poll::Ready(Err(ExchangeError { refused: true, ..error }));
+        }
+        if let Err(failed) = self.pump(cx) {
+            return Poll::Ready(Err(self.fail(ResetReason::LocalReset, failed)));
+        }
+        if self.sent == 0 && self.sending != Sending::Broken {
+            return Poll::Pending;
+        }
+        self.stage = Stage::Head;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what there is of the request. The error is the detail string of a body that failed.
+    fn pump(&mut self, cx: &mut Context<'_>) -> Result<(), Cow<'static, str>> {
+        loop {
+            if matches!(self.sending, Sending::Done | Sending::Broken) {
+                return Ok(());
+            }
+            let blocked = self.encode(cx)?;
+            let mut written = 0;
+            let flushed = self.client.out.poll_flush(&mut self.client.io, cx, &mut written);
+            self.sent += written as u64;
+            match flushed {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Err(_)) => {
+                    self.sending = Sending::Broken;
+                    self.body = Body::Empty;
+                    self.client.out.release();
+                }
+                Poll::Ready(Ok(())) if self.sending == Sending::Encoded => {
+                    // Only a tunnel tells its end with the connection's.
+                    if self.asked.tunnel() && Pin::new(&mut self.client.io).poll_shutdown(cx).is_pending() {
+                        return Ok(());
+                    }
+                    self.sending = Sending::Done;
+                }
+                Poll::Ready(Ok(())) if blocked => return Ok(()),
+                Poll::Ready(Ok(())) => {}
+            }
+        }
+    }
+
+    /// Encodes what there is of the body. Whether it has no more for now.
+    fn encode(&mut self, cx: &mut Context<'_>) -> Result<bool, Cow<'static, str>> {
+        let format = self.client.settings.header_key_format;
+        if self.sending == Sending::Held {
+            return Ok(true);
+        }
+        while self.sending == Sending::Body && self.client.out.len() < self.client.high_water {
+            let out = &mut self.client.out;
+            let encoded = match self.body.poll_frame(cx) {
+                Poll::Pending => return Ok(true),
+                Poll::Ready(Some(Err(error))) => return Err(error.details),
+                Poll::Ready(Some(Ok(Frame::Data(data)))) => self.encoder.data(data, out),
+                Poll::Ready(Some(Ok(Frame::Trailers(trailers)))) => {
+                    self.sending = Sending::Encoded;
+                    self.encoder.end(Some(&trailers), format, out)
+                }
+                Poll::Ready(None) => {
+                    self.sending = Sending::Encoded;
+                    self.encoder.end(None, format, out)
+                }
+            };
+            if encoded.is_err() {
+                return Err(Cow::Borrowed(details::CODEC_ERROR));
+            }
+        }
+        Ok(false)
+    }
+
+    /// A head from the front of the buffer. `None` if it is not complete, or was an interim one too many.
+    fn parse_head(&mut self) -> Result<Option<ResponseHead>, ExchangeError> {
+        let settings = &self.client.settings;
+        let parsed = match parse_response(&mut self.client.buf, &mut self.scan, &self.asked, settings) {
+            Parse::Partial => return Ok(None),
+            Parse::Refused(violation) => return Err(self.fail(ResetReason::ProtocolError, violation.details)),
+            Parse::Done(parsed) => parsed,
+        };
+        let ParsedResponse { head, framing, keep_alive, tunnel } = parsed;
+        self.scan = Scan::response();
+        if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+            self.interim += 1;
+            return match self.interim {
+                n if n <= MAX_INTERIM => Ok(Some(head)),
+                n if n <= MAX_INTERIM_READ => Ok(None),
+                _ => Err(self.fail(ResetReason::ProtocolError, details::CODEC_ERROR)),
+            };
+        }
+        let options = ChunkedOptions {
+            limits: settings.limits,
+            enable_trailers: settings.enable_trailers,
+            underscores: UnderscoreAction::Allow,
+            lenient: true,
+        };
+        self.decoder = BodyDecoder::new(framing, options);
+        self.keep_alive = keep_alive && !matches!(self.decoder, BodyDecoder::UntilClose);
+        self.stage = Stage::Body;
+        if self.sending == Sending::Held {
+            self.sending = if tunnel { Sending::Body } else { Sending::Done };
+        }
+        Ok(Some(head))
+    }
+
+    /// Reads once. At the end `closed` is set.
+    fn poll_fill(&mut self, want: usize, cx: &mut Context<'_>) -> Poll<Result<(), ExchangeError>> {
+        let read: io::Result<usize> = ready!(poll_fill(&mut self.client.io, &mut self.client.buf, want, cx));
+        match read {
+            Ok(0) => self.closed = true,
+            Ok(n) => self.received += n as u64,
+            Err(_) => {
+                self.closed = true;
+                return Poll::Ready(
+                    Err(self.fail(ResetReason::ConnectionTermination, details::CONNECTION_TERMINATION)),
+                );
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn fail(&mut self, reason: ResetReason, details: impl Into<Cow<'static, str>>) -> ExchangeError {
+        self.stage = Stage::Failed;
+        ExchangeError {
+            reason,
+            details: details.into(),
+            request_written: self.sent > 0,
+            response_started: self.received > 0,
+            refused: false,
+        }
     }
 }
 
 impl BodySource for H1Exchange {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
-        if let Err(error) = self.poll_request(cx) {
-            return self.broken(error.reason, error.details);
-        }
         loop {
-            let Response::Body(decoder) = &mut self.response else { return Poll::Ready(None) };
-            match decoder.decode(&mut self.client.buf) {
+            if let Err(failed) = self.pump(cx) {
+                return Poll::Ready(Some(Err(self.fail(ResetReason::LocalReset, failed).into())));
+            }
+            match self.decoder.decode(&mut self.client.buf) {
                 Ok(Some(Piece::Data(data))) => return Poll::Ready(Some(Ok(Frame::Data(data)))),
                 Ok(Some(Piece::End(trailers))) => {
                     return Poll::Ready(trailers.map(|trailers| Ok(Frame::Trailers(trailers))));
                 }
                 Ok(None) => {}
-                Err(violation) => return self.broken(ResetReason::ProtocolError, violation.details.into()),
+                Err(violation) => {
+                    return Poll::Ready(Some(Err(self.fail(ResetReason::ProtocolError, violation.details).into())));
+                }
             }
-            let size = if decoder.wants() > READ_SIZE { LARGE_READ_SIZE } else { READ_SIZE };
-            match ready!(self.client.poll_fill(cx, size)) {
-                Ok(1..) => {}
-                Ok(0) => match decoder.end_of_stream() {
-                    Ok(()) => return Poll::Ready(None),
-                    Err(_) => return self.broken(ResetReason::ConnectionTermination, "".into()),
-                },
-                Err(_) => return self.broken(ResetReason::ConnectionTermination, "".into()),
+            if self.closed {
+                return Poll::Ready(match self.decoder.end_of_stream() {
+                    Ok(()) => None,
+                    Err(violation) => Some(Err(self.fail(ResetReason::ProtocolError, violation.details).into())),
+                });
+            }
+            let want = self.decoder.wants();
+            if let Err(error) = ready!(self.poll_fill(want, cx)) {
+                return Poll::Ready(Some(Err(error.into())));
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.response, Response::Body(decoder) if decoder.is_done())
+        self.stage == Stage::Body && self.decoder.is_done()
     }
 
     fn exact_len(&self) -> Option<u64> {
-        match &self.response {
-            Response::Body(decoder) => decoder.exact_len(),
-            Response::Head(_) => None,
-        }
+        self.decoder.exact_len()
     }
-}
-
-fn is_interim(parsed: &ParsedResponse) -> bool {
-    parsed.head.status.is_informational() && !parsed.tunnel
 }

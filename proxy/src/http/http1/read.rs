@@ -14,8 +14,16 @@ use crate::net::Io;
 pub const SMALL_READ: usize = 8 * 1024;
 const MAX_READ: usize = 64 * 1024;
 
-/// Reads once. `want` says how much may be of use. `Ready(0)` is the end.
+/// Reads once. `want` says how much may be of use. `Ready(0)` is the end, also one that TLS was not told of: too many peers
+/// close without a word for it to be an error.
 pub fn poll_fill(io: &mut Io, buf: &mut BytesMut, want: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    match ready!(poll_read(io, buf, want, cx)) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
+        read => Poll::Ready(read),
+    }
+}
+
+fn poll_read(io: &mut Io, buf: &mut BytesMut, want: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
     if want <= SMALL_READ {
         let mut scratch = [MaybeUninit::uninit(); SMALL_READ];
         let mut scratch = ReadBuf::uninit(&mut scratch);

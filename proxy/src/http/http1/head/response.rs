@@ -19,6 +19,13 @@ pub struct Asked {
     pub upgrade: Option<ByteStr>,
 }
 
+impl Asked {
+    /// Behind the request's head is no body but, if the answer agrees, a tunnel.
+    pub fn tunnel(&self) -> bool {
+        self.connect || self.upgrade.is_some()
+    }
+}
+
 /// A response head and what it says about its connection.
 #[derive(Debug)]
 pub struct ParsedResponse {
