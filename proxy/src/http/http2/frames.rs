@@ -94,7 +94,7 @@ impl Event {
 }
 
 /// Where in a frame the stream of bytes stands.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Walker {
     /// Octets of the preface still to come.
     preface: usize,

@@ -18,6 +18,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -69,8 +70,23 @@ struct Frames {
     inbound: Walker,
     outbound: Walker,
     flood: Flood,
-    /// Stream ids and wire sizes of request heads received, in order.
+    /// Stream ids and wire sizes of request heads, received by a server or sent by a client, in order.
     heads: VecDeque<(u32, u64)>,
+}
+
+impl Frames {
+    fn note_head(&mut self, stream_id: u32, size: u64) {
+        if self.heads.len() >= HEADS {
+            self.heads.pop_front();
+        }
+        self.heads.push_back((stream_id, size));
+    }
+
+    fn note_continuation(&mut self, stream_id: u32, size: u64) {
+        if let Some((_, total)) = self.heads.back_mut().filter(|(id, _)| *id == stream_id) {
+            *total += size;
+        }
+    }
 }
 
 /// Bytes that wait for the socket.
@@ -183,6 +199,20 @@ impl Wire {
         self.0.announce.set(true);
     }
 
+    /// Octets on the wire of the head that we opened this stream with, 0 until it has left `h2`. Asking forgets it, so that it
+    /// is to be asked once, when the stream ends.
+    pub fn take_sent_head_size(&self, stream_id: u32) -> u64 {
+        let heads = &mut self.0.frames.borrow_mut().heads;
+        let size = match heads.binary_search_by_key(&stream_id, |(id, _)| *id) {
+            Ok(at) => heads.get_mut(at).map_or(0, |(_, size)| std::mem::take(size)),
+            Err(_) => 0,
+        };
+        while heads.front().is_some_and(|(_, size)| *size == 0) {
+            heads.pop_front();
+        }
+        size
+    }
+
     /// Hands what was gathered to the socket. `Pending` wakes the caller when the socket takes more.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.write_announcement();
@@ -224,21 +254,17 @@ impl Shared {
         self.bytes_received.set(self.bytes_received.get() + bytes.len() as u64);
         let now = Instant::now();
         self.last_read.set(now);
-        let Frames { side, inbound, flood, heads, .. } = &mut *self.frames.borrow_mut();
         let now = now.into_std();
+        let frames = &mut *self.frames.borrow_mut();
+        let mut inbound = std::mem::take(&mut frames.inbound);
         let walked = inbound.feed(bytes, &mut |event| {
             match &event {
                 Event::Header(frame) => match frame.kind {
-                    kind::HEADERS if *side == Side::Server && frame.stream_id > flood.max_stream_id() => {
-                        if heads.len() >= HEADS {
-                            heads.pop_front();
-                        }
-                        heads.push_back((frame.stream_id, frame.wire_len()));
+                    kind::HEADERS if frames.side == Side::Server && frame.stream_id > frames.flood.max_stream_id() => {
+                        frames.note_head(frame.stream_id, frame.wire_len());
                     }
-                    kind::CONTINUATION => {
-                        if let Some((_, size)) = heads.back_mut().filter(|(id, _)| *id == frame.stream_id) {
-                            *size += frame.wire_len();
-                        }
+                    kind::CONTINUATION if frames.side == Side::Server => {
+                        frames.note_continuation(frame.stream_id, frame.wire_len());
                     }
                     kind::RST_STREAM => self.stats.inc(Http2Stats::RX_RESET),
                     _ => {}
@@ -249,17 +275,25 @@ impl Shared {
                 }
                 Event::Unit(..) => {}
             }
-            flood.received(&event, now)
+            frames.flood.received(&event, now)
         });
+        frames.inbound = inbound;
         self.judge(walked);
     }
 
     fn sent(&self, bytes: &[u8], now: Instant) {
         self.bytes_sent.set(self.bytes_sent.get() + bytes.len() as u64);
-        let Frames { outbound, flood, .. } = &mut *self.frames.borrow_mut();
+        let frames = &mut *self.frames.borrow_mut();
+        let mut outbound = std::mem::take(&mut frames.outbound);
         let walked = outbound.feed(bytes, &mut |event| {
-            if let Event::Header(frame) = &event {
-                match frame.kind {
+            match &event {
+                Event::Header(frame) => match frame.kind {
+                    kind::HEADERS if frames.side == Side::Client && frame.stream_id > frames.flood.max_stream_id() => {
+                        frames.note_head(frame.stream_id, frame.wire_len());
+                    }
+                    kind::CONTINUATION if frames.side == Side::Client => {
+                        frames.note_continuation(frame.stream_id, frame.wire_len());
+                    }
                     kind::RST_STREAM => self.stats.inc(Http2Stats::TX_RESET),
                     kind::GOAWAY => self.stats.inc(Http2Stats::GOAWAY_SENT),
                     // h2 applies the peer's settings as it acknowledges them.
@@ -267,10 +301,19 @@ impl Shared {
                         self.settings_applied.set(self.settings_applied.get().wrapping_add(1));
                     }
                     _ => {}
+                },
+                // Most malformed messages are found, and reset, by h2 itself.
+                Event::Unit(frame, unit) => {
+                    let is_protocol_error =
+                        frame.kind == kind::RST_STREAM && Event::number(unit, 0) == u32::from(Reason::PROTOCOL_ERROR);
+                    if is_protocol_error && frames.side == Side::Server {
+                        self.stats.inc(Http2Stats::RX_MESSAGING_ERROR);
+                    }
                 }
             }
-            flood.sent(&event, now.into_std())
+            frames.flood.sent(&event, now.into_std())
         });
+        frames.outbound = outbound;
         self.judge(walked);
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use h2::{Ping, PingPong};
 use tokio::time::Instant;
 
-use super::settings::Keepalive;
+use super::settings::{Keepalive, deadline};
 
 /// The PINGs of one connection. At most one is out.
 pub struct KeepaliveTimer {
@@ -42,7 +42,7 @@ impl KeepaliveTimer {
 
     fn schedule(&mut self, now: Instant) {
         let next = self.config.next_interval(fastrand::f64());
-        self.state = next.map_or(State::Quiet, |after| State::Due(now + after));
+        self.state = next.map_or(State::Quiet, |after| State::Due(deadline(now, after)));
     }
 
     /// A request is about to be sent on a connection that was idle for `idle`.
@@ -76,11 +76,11 @@ impl KeepaliveTimer {
                     self.state = State::Quiet;
                     return None;
                 }
-                self.state = State::Out(now + self.config.timeout);
+                self.state = State::Out(deadline(now, self.config.timeout));
                 Some(Action::Sent)
             }
             State::Out(at) => {
-                let at = at.max(last_read + self.config.timeout);
+                let at = at.max(deadline(last_read, self.config.timeout));
                 self.state = State::Out(at);
                 (now >= at).then_some(Action::TimedOut)
             }

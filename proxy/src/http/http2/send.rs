@@ -20,6 +20,7 @@ use http::HeaderMap;
 use tokio::time::{Instant, Sleep};
 
 use super::error;
+use super::settings;
 use super::stats::Http2Stats;
 use crate::http::{Body, BodyError, Frame, ResetReason, check};
 use crate::stats::StatBlock;
@@ -120,8 +121,8 @@ pub enum SendEnd {
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Sent {
     pub body: u64,
+    /// With frame headers; trailers as they are uncompressed.
     pub wire: u64,
-    pub trailers: bool,
 }
 
 /// Sends one body.
@@ -133,7 +134,7 @@ pub struct Sender {
     stall_timeout: Duration,
     blocked_since: Option<Instant>,
     stall: Option<Pin<Box<Sleep>>>,
-    pub sent: Sent,
+    sent: Rc<Cell<Sent>>,
 }
 
 impl Drop for Sender {
@@ -143,8 +144,8 @@ impl Drop for Sender {
 }
 
 impl Sender {
-    pub fn new(body: Body, budget: Rc<SendBudget>, stall_timeout: Duration) -> Self {
-        let sent = Sent::default();
+    /// `sent` is kept up to date as bytes go to `h2`.
+    pub fn new(body: Body, budget: Rc<SendBudget>, stall_timeout: Duration, sent: Rc<Cell<Sent>>) -> Self {
         Sender { body, chunk: Bytes::new(), budget, stall_timeout, blocked_since: None, stall: None, sent }
     }
 
@@ -222,8 +223,7 @@ impl Sender {
         bytes: Bytes,
         end: bool,
     ) -> Poll<Result<Option<SendEnd>, h2::Error>> {
-        self.sent.body += bytes.len() as u64;
-        self.sent.wire += bytes.len() as u64 + super::frames::HEADER_LEN as u64;
+        self.count(bytes.len(), bytes.len());
         stream.send_data(Chunk::new(bytes, &self.budget), end)?;
         Poll::Ready(Ok(end.then_some(SendEnd::Done)))
     }
@@ -237,10 +237,15 @@ impl Sender {
         if trailers.is_empty() {
             return self.data(stream, Bytes::new(), true);
         }
-        self.sent.trailers = true;
-        self.sent.wire += super::head::decoded_size(&trailers) as u64;
+        self.count(0, super::head::decoded_size(&trailers));
         stream.send_trailers(trailers)?;
         Poll::Ready(Ok(Some(SendEnd::Done)))
+    }
+
+    fn count(&self, body: usize, payload: usize) {
+        let Sent { body: so_far, wire } = self.sent.get();
+        let wire = wire + (payload + super::frames::HEADER_LEN) as u64;
+        self.sent.set(Sent { body: so_far + body as u64, wire });
     }
 
     /// How much the windows take now, at most `want` and what is already granted.
@@ -286,7 +291,7 @@ impl Sender {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<SendEnd>, h2::Error>> {
         let since = *self.blocked_since.get_or_insert_with(Instant::now);
-        let deadline = since + self.stall_timeout;
+        let deadline = settings::deadline(since, self.stall_timeout);
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         while stall.as_mut().poll(cx).is_ready() {
             if deadline <= Instant::now() {

@@ -14,6 +14,7 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use xds_protos::envoy::config::core::v3 as core;
 
 use super::flood::{BucketConfig, FloodLimits, Side};
@@ -163,8 +164,20 @@ impl Keepalive {
 
     /// The time to the next PING; `random` is uniform in 0..1.
     pub fn next_interval(&self, random: f64) -> Option<Duration> {
-        self.interval.map(|interval| interval.mul_f64(1.0 + self.interval_jitter / 100.0 * random))
+        self.interval.map(|interval| jittered(interval, self.interval_jitter, random))
     }
+}
+
+/// `after` later than `at`; a configured duration may be longer than any clock runs.
+pub fn deadline(at: Instant, after: Duration) -> Instant {
+    const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+    at.checked_add(after).unwrap_or_else(|| at + FOR_EVER)
+}
+
+/// `duration` and up to `percent` of it more; `random` is uniform in 0..1.
+pub fn jittered(duration: Duration, percent: f64, random: f64) -> Duration {
+    // Durations near the end of their range have no room for more.
+    Duration::try_from_secs_f64(duration.as_secs_f64() * (1.0 + percent / 100.0 * random)).unwrap_or(duration)
 }
 
 fn set(value: Option<u32>, to: &mut u32, range: std::ops::RangeInclusive<u32>, path: &Path<'_>) -> Result<(), Reject> {
@@ -191,9 +204,13 @@ pub struct ServerSettings {
     /// No stream for so long ends the connection.
     pub idle_timeout: Option<Duration>,
     pub max_connection_duration: Option<Duration>,
+    /// At most this percentage is added to it, for each connection anew.
+    pub max_connection_duration_jitter: f64,
     pub max_requests_per_connection: Option<u32>,
     /// From the first GOAWAY of a graceful end to the last.
     pub drain_timeout: Duration,
+    /// At most this percentage is added to it, for each connection anew.
+    pub drain_timeout_jitter: f64,
     /// How long a connection ended by us waits for the peer to close first.
     pub delayed_close_timeout: Duration,
     /// A response whose bytes the peer does not take for so long is reset (`stream_idle_timeout` of the connection
@@ -216,8 +233,10 @@ impl ServerSettings {
             headers_with_underscores_action: UnderscoreAction::Allow,
             idle_timeout: Some(Duration::from_secs(3600)),
             max_connection_duration: None,
+            max_connection_duration_jitter: 0.0,
             max_requests_per_connection: None,
             drain_timeout: Duration::from_secs(5),
+            drain_timeout_jitter: 0.0,
             delayed_close_timeout: Duration::from_secs(1),
             stream_flush_timeout: Duration::from_secs(300),
             stats,

@@ -1,6 +1,7 @@
 //! One request and its answer on an upstream connection.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,8 +14,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{ClientEvent, Handle, Shared};
+use crate::http::http2::frames::HEADER_LEN;
 use crate::http::http2::recv::{RecvBody, RecvObserver};
-use crate::http::http2::send::{Chunk, SendEnd, Sender};
+use crate::http::http2::send::{Chunk, SendEnd, Sender, Sent};
 use crate::http::http2::stats::Http2Stats;
 use crate::http::http2::{error, head};
 use crate::http::{
@@ -36,6 +38,10 @@ pub struct H2Exchange {
     upgrade: Option<ByteStr>,
     is_head: bool,
     interim: u32,
+    /// Of the request's body, if it has one.
+    sent: Option<Rc<Cell<Sent>>>,
+    received: u64,
+    head_size: Cell<Option<u64>>,
 }
 
 enum Stage {
@@ -100,6 +106,9 @@ impl H2Exchange {
             upgrade: head.upgrade.clone(),
             is_head: head.method == Method::HEAD,
             interim: 0,
+            sent: None,
+            received: 0,
+            head_size: Cell::new(None),
         };
         if head.upgrade.is_some() && shared.peer_max_streams.get().is_none() {
             exchange.stage = Stage::AwaitSettings(Box::new((Rc::clone(handle), head.clone(), body)));
@@ -124,7 +133,8 @@ impl H2Exchange {
         self.stage = Stage::AwaitHead(response);
         if !end {
             let shared = &self.shared;
-            let sender = Sender::new(body, Rc::clone(&shared.budget), shared.settings.stream_flush_timeout);
+            let sent = Rc::clone(self.sent.get_or_insert_default());
+            let sender = Sender::new(body, Rc::clone(&shared.budget), shared.settings.stream_flush_timeout, sent);
             self.request = RequestSide::Sending(Box::new((sender, stream)));
         }
         Ok(())
@@ -155,6 +165,7 @@ impl H2Exchange {
                 Some(Ok(interim)) => {
                     self.interim += 1;
                     let (parts, ()) = interim.into_parts();
+                    self.received += (head::decoded_size(&parts.headers) + HEADER_LEN) as u64;
                     match head::response(parts, None, self.shared.settings.list_limits()) {
                         Ok(head) if self.interim <= MAX_INTERIM => return Poll::Ready(Ok(head)),
                         Ok(_) => {}
@@ -169,6 +180,23 @@ impl H2Exchange {
             Ok(response) => Poll::Ready(self.final_head(response)),
             Err(failed) => Poll::Ready(Err(self.failed(&failed))),
         }
+    }
+
+    /// Octets of this exchange on the wire, sent and received; received heads and all trailers count as they are
+    /// uncompressed.
+    pub fn bytes(&self) -> (u64, u64) {
+        let body = self.sent.as_ref().map_or(0, |sent| sent.get().wire);
+        (self.header_bytes_sent() + body, self.received)
+    }
+
+    /// Octets of the request's head on the wire; 0 before it has left. To be asked when the exchange is over.
+    pub fn header_bytes_sent(&self) -> u64 {
+        if let Some(size) = self.head_size.get() {
+            return size;
+        }
+        let size = self.shared.wire.take_sent_head_size(self.stream_id);
+        self.head_size.set((size > 0).then_some(size));
+        size
     }
 
     fn poll_settings(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ExchangeError>> {
@@ -207,6 +235,7 @@ impl H2Exchange {
         let (parts, recv) = response.into_parts();
         let limits = self.shared.settings.list_limits();
         let head = head::response(parts, self.upgrade.as_ref(), limits).map_err(|details| self.refuse(details))?;
+        self.received += (head.wire_size + HEADER_LEN) as u64;
         if let RequestSide::Sending(_) = &self.request {
             self.detach_request();
         }
@@ -277,6 +306,11 @@ impl BodySource for H2Exchange {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         let Stage::Body(body) = &mut self.stage else { return Poll::Ready(None) };
         let mut frame = ready!(body.poll_frame(cx));
+        self.received += match &frame {
+            Some(Ok(Frame::Data(data))) => (data.len() + HEADER_LEN) as u64,
+            Some(Ok(Frame::Trailers(trailers))) => (head::decoded_size(trailers) + HEADER_LEN) as u64,
+            _ => 0,
+        };
         if let (Some(Err(error)), Some(violation)) = (&mut frame, self.shared.wire.violation()) {
             (error.reason, error.details) = (ResetReason::ProtocolError, Cow::Borrowed(violation.details()));
         }

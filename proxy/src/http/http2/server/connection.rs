@@ -16,7 +16,7 @@ use crate::http::CodecService;
 use crate::http::http2::guard::{Guard, Wire};
 use crate::http::http2::keepalive::{Action, KeepaliveTimer};
 use crate::http::http2::send::{Chunk, SendBudget};
-use crate::http::http2::settings::ServerSettings;
+use crate::http::http2::settings::{ServerSettings, deadline, jittered};
 use crate::http::http2::stats::Http2Stats;
 use crate::server::drain::{Drain, DrainState};
 
@@ -88,6 +88,7 @@ pub struct Connection<S: CodecService> {
     ending: Ending,
     accepted: u32,
     duration_end: Option<Instant>,
+    drain_timeout: Duration,
     keepalive: Option<KeepaliveTimer>,
     timer: Option<Pin<Box<Sleep>>>,
     ended_by_us: bool,
@@ -101,7 +102,10 @@ impl<S: CodecService> Connection<S> {
         let keepalive = keepalive.and_then(|config| Some(KeepaliveTimer::new(config, h2.ping_pong()?, now)));
         Connection {
             keepalive,
-            duration_end: settings.max_connection_duration.map(|most| now + most),
+            duration_end: settings
+                .max_connection_duration
+                .map(|most| deadline(now, jittered(most, settings.max_connection_duration_jitter, fastrand::f64()))),
+            drain_timeout: jittered(settings.drain_timeout, settings.drain_timeout_jitter, fastrand::f64()),
             timer: None,
             draining: Box::pin(next_drain_state(drain.clone(), DrainState::Draining)),
             drain,
@@ -196,7 +200,7 @@ impl<S: CodecService> Connection<S> {
     fn end_gracefully(&mut self) {
         if self.ending == Ending::Not {
             self.ended_by_us = true;
-            self.ending = Ending::Announced(Instant::now() + self.shared.settings.drain_timeout);
+            self.ending = Ending::Announced(deadline(Instant::now(), self.drain_timeout));
             self.shared.wire.announce_end();
         }
     }
@@ -240,7 +244,7 @@ impl<S: CodecService> Connection<S> {
         match self.ending {
             Ending::Abrupt(limit) if now >= limit => return Some(false),
             Ending::Announced(at) if now >= at => {
-                self.ending = Ending::Graceful(now + self.shared.settings.drain_timeout);
+                self.ending = Ending::Graceful(deadline(now, self.drain_timeout));
                 self.h2.graceful_shutdown();
                 return Some(true);
             }
@@ -272,7 +276,7 @@ impl<S: CodecService> Connection<S> {
     }
 
     fn idle_end(&self) -> Option<Instant> {
-        self.shared.settings.idle_timeout.map(|timeout| self.shared.idle_since.get() + timeout)
+        self.shared.settings.idle_timeout.map(|timeout| deadline(self.shared.idle_since.get(), timeout))
     }
 
     fn next_deadline(&self, now: Instant) -> Option<Instant> {
@@ -286,7 +290,7 @@ impl<S: CodecService> Connection<S> {
         let (idle, duration) = match self.ending {
             Ending::Not if is_idle => (self.idle_end(), self.duration_end),
             // A stream may end, and the connection become idle, without waking this task.
-            Ending::Not => (self.shared.settings.idle_timeout.map(|t| now + t), self.duration_end),
+            Ending::Not => (self.shared.settings.idle_timeout.map(|t| deadline(now, t)), self.duration_end),
             _ => (None, None),
         };
         let ping = self.keepalive.as_ref().and_then(KeepaliveTimer::deadline);

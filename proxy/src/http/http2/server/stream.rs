@@ -1,6 +1,7 @@
 //! One request on a downstream connection, from its head to the last byte of the answer, in a task of its own.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -16,7 +17,7 @@ use crate::http::http2::error;
 use crate::http::http2::frames::HEADER_LEN;
 use crate::http::http2::head::{self, Refusal};
 use crate::http::http2::recv::{RecvBody, RecvObserver};
-use crate::http::http2::send::{Chunk, SendEnd, Sender};
+use crate::http::http2::send::{Chunk, SendEnd, Sender, Sent};
 use crate::http::http2::stats::Http2Stats;
 use crate::http::{BadRequest, Body, BodyError, CodecService, Protocol, Reply, Request, ResetReason, StreamCtl, check};
 use crate::stats::StatBlock;
@@ -77,7 +78,6 @@ impl<S: CodecService> Stream<S> {
             Ok(head) => head,
             Err(Refusal::Reset(details)) => {
                 tracing::debug!(details, "request refused");
-                settings.stats.inc(Http2Stats::RX_MESSAGING_ERROR);
                 return self.respond.send_reset(Reason::PROTOCOL_ERROR);
             }
             Err(Refusal::Answer(bad)) => {
@@ -195,11 +195,12 @@ impl<S: CodecService> Stream<S> {
         self.ctl.wire_sent.set(head_bytes);
         if !end {
             let shared = &self.shared;
-            let mut sender = Sender::new(body, Rc::clone(&shared.budget), shared.settings.stream_flush_timeout);
+            let (budget, sent) = (Rc::clone(&shared.budget), Rc::new(Cell::new(Sent::default())));
+            let mut sender = Sender::new(body, budget, shared.settings.stream_flush_timeout, Rc::clone(&sent));
             let ended = poll_fn(|cx| {
                 let polled = sender.poll(&mut send, cx);
-                self.ctl.body_sent.set(sender.sent.body);
-                self.ctl.wire_sent.set(head_bytes + sender.sent.wire);
+                self.ctl.body_sent.set(sent.get().body);
+                self.ctl.wire_sent.set(head_bytes + sent.get().wire);
                 polled
             })
             .await;

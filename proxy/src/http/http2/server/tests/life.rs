@@ -431,3 +431,27 @@ fn the_announcement_of_the_end_never_cuts_a_frame() {
         });
     }
 }
+
+#[test]
+fn durations_without_end_are_no_trouble() {
+    run(async {
+        let mut settings = server_settings();
+        settings.idle_timeout = Some(Duration::MAX);
+        settings.max_connection_duration = Some(Duration::MAX);
+        settings.max_connection_duration_jitter = 50.0;
+        settings.drain_timeout = Duration::MAX;
+        settings.drain_timeout_jitter = 50.0;
+        settings.stream_flush_timeout = Duration::MAX;
+        settings.options.connection_keepalive =
+            Some(Keepalive { interval: Some(Duration::MAX), timeout: Duration::MAX, ..keepalive() });
+        let (served, io) = serve(Service::ok(), settings);
+        let mut raw = Raw::client(io).await;
+        raw.headers(1, &GET, true).await;
+        assert_eq!(raw.next_of(&[kind::HEADERS]).await.unwrap().status(), 200);
+        served.drain(DrainState::Draining);
+        tokio::time::sleep(3600 * SECOND).await;
+        assert!(!served.task.is_finished());
+        served.drain(DrainState::Closing);
+        assert!(raw.rest().await.1);
+    });
+}
