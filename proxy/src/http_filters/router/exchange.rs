@@ -102,12 +102,14 @@ impl Exchange {
     /// Tells the stream what this exchange cost on the wire.
     fn note_wire(&self) {
         let wire = &self.ctl.upstream;
-        if let Wire::H1 { exchange, .. } = &self.wire {
-            let (sent, received) = exchange.bytes();
-            wire.sent.set(sent);
-            wire.received.set(received);
-            wire.header_sent.set(exchange.header_bytes_sent());
-        }
+        let (bytes, header_sent) = match &self.wire {
+            Wire::H1 { exchange, .. } => (exchange.bytes(), exchange.header_bytes_sent()),
+            Wire::H2 { exchange, .. } => (exchange.bytes(), exchange.header_bytes_sent()),
+            Wire::Done => return,
+        };
+        wire.sent.set(bytes.0);
+        wire.received.set(bytes.1);
+        wire.header_sent.set(header_sent);
     }
 
     pub fn into_body(self) -> Body {
