@@ -16,6 +16,7 @@ use crate::cluster::Cluster;
 use crate::endpoint::Host;
 use crate::http::Protocol;
 use crate::net::Address;
+use crate::route::RouteMatch;
 use crate::transport_socket::UpstreamSource;
 
 /// What ended a request early, as a set. Names as in Envoy's `%RESPONSE_FLAGS%`.
@@ -259,6 +260,8 @@ pub struct UpstreamInfo {
 /// Points in the life of the last upstream attempt.
 #[derive(Default, Clone, Copy)]
 pub struct UpstreamTiming {
+    /// When a connection was first asked for.
+    pub started: Option<Instant>,
     pub connect_start: Option<Instant>,
     pub connect_end: Option<Instant>,
     pub handshake_end: Option<Instant>,
@@ -285,6 +288,8 @@ pub struct StreamInfo {
     pub remote_address: Option<Address>,
     pub route_name: Option<Arc<str>>,
     pub virtual_host_name: Option<Arc<str>>,
+    /// The route that the request has, for what else of it may be logged.
+    pub route: Option<RouteMatch>,
     pub cluster: Option<Arc<Cluster>>,
     pub response_code: u16,
     pub response_code_details: Option<Cow<'static, str>>,
@@ -317,6 +322,7 @@ impl StreamInfo {
             remote_address: None,
             route_name: None,
             virtual_host_name: None,
+            route: None,
             cluster: None,
             response_code: 0,
             response_code_details: None,

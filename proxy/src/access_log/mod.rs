@@ -24,6 +24,28 @@ pub enum AccessLogType {
     DownstreamTunnelSuccessfullyEstablished,
 }
 
+impl AccessLogType {
+    pub const ALL: [(AccessLogType, &'static str); 12] = [
+        (AccessLogType::NotSet, "NotSet"),
+        (AccessLogType::TcpUpstreamConnected, "TcpUpstreamConnected"),
+        (AccessLogType::TcpPeriodic, "TcpPeriodic"),
+        (AccessLogType::UpstreamEnd, "UpstreamEnd"),
+        (AccessLogType::DownstreamStart, "DownstreamStart"),
+        (AccessLogType::DownstreamPeriodic, "DownstreamPeriodic"),
+        (AccessLogType::DownstreamEnd, "DownstreamEnd"),
+        (AccessLogType::UpstreamPoolReady, "UpstreamPoolReady"),
+        (AccessLogType::UpstreamPeriodic, "UpstreamPeriodic"),
+        (AccessLogType::TcpConnectionEnd, "TcpConnectionEnd"),
+        (AccessLogType::TcpConnectionStart, "TcpConnectionStart"),
+        (AccessLogType::DownstreamTunnelSuccessfullyEstablished, "DownstreamTunnelSuccessfullyEstablished"),
+    ];
+
+    /// As `%ACCESS_LOG_TYPE%` prints it.
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("NotSet", |(_, name)| name)
+    }
+}
+
 /// What a line, a filter or a formatter may speak of.
 #[derive(Clone, Copy)]
 pub struct LogContext<'a> {

@@ -22,7 +22,7 @@ mod retry;
 mod rewrite;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod unsupported;
 mod uri_template;
 mod virtual_cluster;

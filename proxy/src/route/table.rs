@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::HeaderName;
-use xds_protos::envoy::config::core::v3::Metadata;
 
 use super::action::{Action, ClusterSpecifier, ClusterTarget, WeightedCluster};
 use super::domains::{DomainMatch, Domains};
@@ -11,6 +10,7 @@ use super::matcher::{Mismatch, RouteMatcher};
 use super::per_filter::{FilterConfig, PerFilterConfigs};
 use super::virtual_cluster::VirtualClusters;
 use crate::cluster::{ClusterManager, ClusterSlot};
+use crate::config::metadata::LazyMetadata;
 use crate::formatter::HeaderMutations;
 use crate::http::RequestHead;
 use crate::stats::StatBlock;
@@ -29,7 +29,7 @@ pub struct RouteTable {
     pub(super) most_specific_header_mutations_wins: bool,
     pub(super) headers: HeaderOps,
     pub(super) per_filter: PerFilterConfigs,
-    pub metadata: Option<Arc<Metadata>>,
+    pub metadata: Option<Arc<LazyMetadata>>,
     /// Taken off requests that do not come from inside, by the connection manager.
     pub internal_only_headers: Box<[HeaderName]>,
     /// What a request gets that `require_tls` sends to HTTPS.
@@ -43,7 +43,7 @@ pub struct VirtualHost {
     pub require_tls: TlsRequirement,
     pub include_request_attempt_count: bool,
     pub include_attempt_count_in_response: bool,
-    pub metadata: Option<Arc<Metadata>>,
+    pub metadata: Option<Arc<LazyMetadata>>,
     pub virtual_clusters: Option<Box<VirtualClusters>>,
     pub(super) headers: HeaderOps,
     pub(super) per_filter: PerFilterConfigs,
@@ -63,7 +63,7 @@ pub struct RouteEntry {
     pub name: Arc<str>,
     pub(super) matcher: RouteMatcher,
     pub action: Action,
-    pub metadata: Option<Arc<Metadata>>,
+    pub metadata: Option<Arc<LazyMetadata>>,
     /// For the trace of a request.
     pub decorator: Option<Box<Decorator>>,
     /// Made by `stat_prefix`.

@@ -8,9 +8,11 @@ mod limit;
 mod pipe;
 mod process;
 mod socket;
+mod time;
 
 pub use interfaces::interface_addresses;
 pub use limit::{FileLimit, file_limit, raise_file_limit};
 pub use pipe::{Pipe, SpliceError};
 pub use process::terminate;
 pub use socket::{original_destination, set_option, set_tcp_fast_open};
+pub use time::local_time;

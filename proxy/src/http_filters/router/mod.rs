@@ -273,6 +273,7 @@ fn note_connection<S: RouterStream>(stream: &S, lease: &Lease, started: Instant)
             Lease::H1(_) => crate::http::Protocol::Http11,
             Lease::H2(_) => crate::http::Protocol::Http2,
         });
+        upstream.timing.started = Some(started);
         upstream.timing.pool_ready = Some(Instant::now());
         if facts.connect_start >= started {
             upstream.timing.connect_start = Some(facts.connect_start);

@@ -240,6 +240,7 @@ impl Stream {
 
     /// What the route says about time and names.
     fn note_route(&self, head: &mut RequestHead, cx: &mut StreamCx) {
+        cx.info.route.clone_from(&cx.route);
         let Some(route) = &cx.route else { return };
         cx.info.route_name = Some(route.entry().name.clone()).filter(|name| !name.is_empty());
         cx.info.virtual_host_name = Some(route.virtual_host().name.clone());

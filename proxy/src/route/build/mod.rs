@@ -27,6 +27,7 @@ use super::retry::RetryPolicy;
 use super::table::{Decorator, HeaderOps, RouteEntry, RouteTable, TlsRequirement, VirtualHost};
 use super::unsupported::refuse;
 use super::virtual_cluster::{VirtualCluster, VirtualClusters};
+use crate::config::metadata::LazyMetadata;
 use crate::config::{BuildCx, Path, Reject};
 use crate::formatter::HeaderMutations;
 
@@ -123,7 +124,7 @@ impl RouteTable {
                 path,
             )?,
             per_filter: cx.per_filter(typed_per_filter_config, &path.field("typed_per_filter_config"))?,
-            metadata: metadata.clone().map(Arc::new),
+            metadata: metadata.as_ref().map(|metadata| Arc::new(LazyMetadata::new(metadata))),
             internal_only_headers: internal.collect::<Result<_, _>>()?,
             tls_redirect: tls_redirect(&names),
         }))
@@ -245,7 +246,7 @@ impl Cx<'_> {
             require_tls,
             include_request_attempt_count: *include_request_attempt_count,
             include_attempt_count_in_response: *include_attempt_count_in_response,
-            metadata: metadata.clone().map(Arc::new),
+            metadata: metadata.as_ref().map(|metadata| Arc::new(LazyMetadata::new(metadata))),
             virtual_clusters: self.virtual_clusters(virtual_clusters, name, &path.field("virtual_clusters"))?,
             headers: header_ops(
                 (request_headers_to_add, request_headers_to_remove),
@@ -326,7 +327,7 @@ impl Cx<'_> {
             name: names.of(name),
             action: self.action(action.as_ref(), &matcher, inherited, path)?,
             matcher,
-            metadata: metadata.clone().map(Arc::new),
+            metadata: metadata.as_ref().map(|metadata| Arc::new(LazyMetadata::new(metadata))),
             decorator: decorator.transpose()?,
             stats: stats.map(|prefix| self.cx.stats.block(&format!("vhost.{virtual_host}.route.{prefix}"))),
             request_body_buffer_limit: limit.or(inherited.request_body_buffer_limit),
