@@ -262,3 +262,43 @@ fn a_reader_of_uploads_gets_all_of_them() {
         assert_eq!(response.await.unwrap().status(), 200);
     });
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whatever frames come, in whatever pieces: no panic, and the connection ends once the peer is gone.
+    #[test]
+    fn arbitrary_frames_are_survived(
+        frames in proptest::collection::vec(
+            (0u8..12, proptest::prelude::any::<u8>(), 0u32..8, proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40)),
+            0..60,
+        ),
+        good_every in 1usize..6,
+        piece in 1usize..200,
+    ) {
+        let mut bytes = Vec::new();
+        for (n, (frame_kind, flags, id, payload)) in frames.into_iter().enumerate() {
+            if n % good_every == 0 {
+                bytes.extend(frame(kind::HEADERS, flag::END_HEADERS | (flags & 1), 2 * n as u32 + 1, &block(&GET)));
+            }
+            bytes.extend(frame(frame_kind, flags, id, &payload));
+        }
+        run(async {
+            let service = Service::new(|mut request| async move {
+                let _ = crate::http::http2::testing::collect(&mut request.body).await;
+                reply(200, Body::Full(Bytes::from_static(b"hello")))
+            });
+            let (served, io) = serve(service, server_settings());
+            let mut raw = Raw::client(io).await;
+            for piece in bytes.chunks(piece) {
+                raw.send(piece).await;
+                tokio::task::yield_now().await;
+            }
+            raw.rest().await;
+            drop(raw);
+            served.task.await.unwrap();
+            tokio::task::yield_now().await;
+            assert_eq!(served.settings.stats.read(Http2Stats::STREAM_PANICS), 0);
+        });
+    }
+}
