@@ -83,6 +83,8 @@ impl Exchange {
                         ctl.wake();
                     }
                 }
+                // The client broke off or broke the rules: its codec answers and drops this stream.
+                Poll::Ready(Err(_)) if ctl.reset.get().is_some() => return Poll::Pending,
                 other => return other,
             }
         }
@@ -112,8 +114,21 @@ impl Exchange {
         wire.header_sent.set(header_sent);
     }
 
-    pub fn into_body(self) -> Body {
+    /// What follows the head. A response that is complete with its head gives its connection back here.
+    pub fn into_body(mut self) -> Body {
+        if self.is_end_stream() {
+            self.complete();
+            return Body::Empty;
+        }
         Body::Stream(Box::new(ResponseBody { exchange: self }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.wire {
+            Wire::H1 { exchange, .. } => exchange.is_end_stream(),
+            Wire::H2 { exchange, .. } => exchange.is_end_stream(),
+            Wire::Done => true,
+        }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
@@ -198,11 +213,7 @@ impl BodySource for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.exchange.wire {
-            Wire::H1 { exchange, .. } => exchange.is_end_stream(),
-            Wire::H2 { exchange, .. } => exchange.is_end_stream(),
-            Wire::Done => true,
-        }
+        self.exchange.is_end_stream()
     }
 
     fn exact_len(&self) -> Option<u64> {

@@ -25,7 +25,7 @@ use std::time::Instant;
 
 use http::{HeaderName, HeaderValue};
 
-use crate::cluster::{Cluster, LbContext};
+use crate::cluster::{Cluster, LbContext, WantedProtocol};
 use crate::endpoint::Host;
 use crate::http::{Body, RequestHead, ResponseHead, StreamCtl};
 use crate::http_filters::LocalReply;
@@ -78,7 +78,7 @@ pub async fn route<S: RouterStream>(
     match route.action() {
         Action::Route(action) => forward(config, stream, &route, action, body).await,
         Action::Redirect(_) => {
-            config.stats.inc(RouterStats::RQ_REDIRECT);
+            config.stats.inc(RouterStats::RQ_DIRECT_RESPONSE);
             stream.with(|head, _| replies::own(&route, head, !config.suppress_envoy_headers))
         }
         Action::DirectResponse(_) => {
@@ -123,6 +123,7 @@ async fn forward<S: RouterStream>(
         route.finalize_request_headers(head, info, !config.suppress_envoy_headers);
         auto_host_rewrite(action, head, &host, !config.suppress_envoy_headers);
         timeouts.write_headers(head, config);
+        timeouts::take_router_headers(&mut head.headers);
         if route.virtual_host().include_request_attempt_count {
             head.headers.insert(X_ENVOY_ATTEMPT_COUNT, HeaderValue::from_static("1"));
         }
@@ -168,8 +169,10 @@ async fn attempt<S: RouterStream>(
     action: &RouteAction,
 ) -> Outcome {
     let priority = action.priority.into();
-    let (options, wanted) =
-        stream.with(|head, info| (connect_options(cluster, head), cluster.http.protocol_for(info.protocol)));
+    let (options, wanted) = stream.with(|head, info| {
+        let wanted = cluster.http.protocol_for(info.protocol);
+        (connect_options(cluster, head, wanted), wanted)
+    });
     let started = Instant::now();
     let pool_wait = accounting::PendingGuard::new(cluster);
     let lease = pool::lease(cluster, &host, options, wanted, priority).await;
@@ -213,11 +216,9 @@ async fn attempt<S: RouterStream>(
         info.response_code_details.get_or_insert("via_upstream".into());
         let complete = stream.ctl().request_complete.get();
         exchange.response_head(&head, request, complete);
-        if !config.suppress_envoy_headers {
-            let service_time = complete.map_or(0, |at| now.saturating_duration_since(at).as_millis() as u64);
+        if let Some(at) = complete.filter(|_| !config.suppress_envoy_headers) {
+            let service_time = now.saturating_duration_since(at).as_millis() as u64;
             head.headers.insert(X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(service_time));
-        } else {
-            head.headers.remove(X_ENVOY_UPSTREAM_SERVICE_TIME);
         }
         if route.virtual_host().include_attempt_count_in_response {
             head.headers.insert(X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(info.upstream.attempts));
@@ -235,8 +236,11 @@ fn auto_host_rewrite(action: &RouteAction, head: &mut RequestHead, host: &Host, 
 }
 
 /// What the request changes in the upstream handshake.
-fn connect_options(cluster: &Cluster, head: &RequestHead) -> ConnectOptions {
+fn connect_options(cluster: &Cluster, head: &RequestHead, wanted: WantedProtocol) -> ConnectOptions {
     let mut options = ConnectOptions::default();
+    if wanted == WantedProtocol::Alpn {
+        options.alpn = Some(vec!["h2".into(), "http/1.1".into()]);
+    }
     if let Some(auto) = &cluster.http.auto_sni {
         let name = match &auto.header {
             Some(header) => head.headers.get(header).and_then(|v| v.to_str().ok()).unwrap_or_default(),

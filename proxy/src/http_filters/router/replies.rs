@@ -66,12 +66,11 @@ fn reset(reason: ResetReason, transport_failure: Option<&str>) -> LocalReply {
         ResetReason::ProtocolError => StatusCode::BAD_GATEWAY,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let (body, details) = match transport_failure.filter(|failure| !failure.is_empty()) {
-        Some(failure) => (
-            format!("{PREFIX} {words}, transport failure reason: {failure}"),
-            format!("upstream_reset_before_response_started{{{words}|{failure}}}"),
-        ),
-        None => (format!("{PREFIX} {words}"), format!("upstream_reset_before_response_started{{{words}}}")),
+    // The reason is for the log; the client is not told how our TLS or network failed.
+    let body = format!("{PREFIX} {words}");
+    let details = match transport_failure.filter(|failure| !failure.is_empty()) {
+        Some(failure) => format!("upstream_reset_before_response_started{{{words}|{failure}}}"),
+        None => format!("upstream_reset_before_response_started{{{words}}}"),
     };
     let mut reply = LocalReply::new(status, body, details).flag(flag(reason));
     if reason == ResetReason::Overflow {

@@ -71,6 +71,24 @@ impl Timeouts {
     }
 }
 
+/// Removes the headers that speak to the router alone, whether or not they were obeyed.
+pub fn take_router_headers(headers: &mut HeaderMap) {
+    const ROUTER_HEADERS: [HeaderName; 8] = [
+        HeaderName::from_static("x-envoy-retry-on"),
+        HeaderName::from_static("x-envoy-retry-grpc-on"),
+        HeaderName::from_static("x-envoy-max-retries"),
+        HeaderName::from_static("x-envoy-retriable-status-codes"),
+        HeaderName::from_static("x-envoy-retriable-header-names"),
+        HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
+        HeaderName::from_static("x-envoy-upstream-alt-stat-name"),
+        HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response"),
+    ];
+    // Hashing eight names costs more than looking at the names there are.
+    if headers.keys().any(|name| ROUTER_HEADERS.contains(name)) {
+        ROUTER_HEADERS.iter().for_each(|name| drop(headers.remove(name)));
+    }
+}
+
 /// How long the whole stream may take, from its start: the route's `max_stream_duration` or a `grpc-timeout` it caps, else
 /// `otherwise`. Writes what is left into `grpc-timeout`. The outer `None` leaves the limit as it is.
 pub fn stream_duration(

@@ -2,7 +2,7 @@
 //! (`x-forwarded-proto`, `:scheme`), whether it comes from inside (`x-envoy-internal`), and which `x-envoy-*` headers it may
 //! therefore bring. Follows Envoy's `ConnectionManagerUtility::mutateRequestHeaders`; the order of the steps matters.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
@@ -116,8 +116,14 @@ fn detect_remote(
     };
     if !config.skip_xff_append {
         match peer.ip() {
-            Some(ip) if ip.is_loopback() => append_xff(&mut head.headers, local, config),
-            Some(ip) => append_xff(&mut head.headers, ip, config),
+            // Only the usual loopback address stands for this machine, as in Envoy; the others are somebody.
+            Some(IpAddr::V4(Ipv4Addr::LOCALHOST) | IpAddr::V6(Ipv6Addr::LOCALHOST)) => {
+                append_xff(&mut head.headers, local);
+            }
+            Some(IpAddr::V4(v4)) if config.represent_ipv4_as_mapped => {
+                append_xff(&mut head.headers, IpAddr::V6(v4.to_ipv6_mapped()));
+            }
+            Some(ip) => append_xff(&mut head.headers, ip),
             None => {}
         }
     }
@@ -207,11 +213,7 @@ fn parse_address(text: &str) -> Option<Address> {
     Some(Address::Ip(SocketAddr::new(ip, 0)))
 }
 
-fn append_xff(headers: &mut HeaderMap, ip: IpAddr, config: &HcmConfig) {
-    let ip = match ip {
-        IpAddr::V4(v4) if config.represent_ipv4_as_mapped => IpAddr::V6(v4.to_ipv6_mapped()),
-        ip => ip,
-    };
+fn append_xff(headers: &mut HeaderMap, ip: IpAddr) {
     append(headers, X_FORWARDED_FOR, &ip_value(ip), b",");
 }
 

@@ -11,7 +11,8 @@ const NO_TRACE: u8 = b'4';
 
 /// Makes an id where there is none, or where one from outside may not be kept.
 pub fn set(headers: &mut HeaderMap, edge: bool, keep_external: bool, pack_trace_reason: bool) {
-    match headers.get(X_REQUEST_ID) {
+    join(headers);
+    match headers.get(X_REQUEST_ID).filter(|id| !id.is_empty()) {
         Some(id) if !edge || keep_external => {
             // A trace decision from outside does not count.
             if edge && pack_trace_reason && is_uuid(id.as_bytes()) && id.as_bytes().get(TRACE_BYTE) != Some(&NO_TRACE) {
@@ -26,6 +27,17 @@ pub fn set(headers: &mut HeaderMap, edge: bool, keep_external: bool, pack_trace_
         }
         _ => {
             headers.insert(X_REQUEST_ID, generate());
+        }
+    }
+}
+
+/// Several ids are one header with a list, as for everything that may have one value only.
+fn join(headers: &mut HeaderMap) {
+    let mut values = headers.get_all(X_REQUEST_ID).iter();
+    if let (Some(_), Some(_)) = (values.next(), values.next()) {
+        let all: Vec<&[u8]> = headers.get_all(X_REQUEST_ID).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(joined) = HeaderValue::from_maybe_shared(bytes::Bytes::from(all.join(&b","[..]))) {
+            headers.insert(X_REQUEST_ID, joined);
         }
     }
 }

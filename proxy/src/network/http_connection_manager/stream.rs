@@ -38,6 +38,7 @@ pub struct Stream {
     response: RefCell<Option<ResponseHead>>,
     trailers: RefCell<Option<HeaderMap>>,
     responded: Cell<bool>,
+    refused: Cell<bool>,
     request_ended: Cell<bool>,
 }
 
@@ -63,6 +64,7 @@ impl Stream {
             response: RefCell::default(),
             trailers: RefCell::default(),
             responded: Cell::new(false),
+            refused: Cell::new(false),
             request_ended: Cell::new(false),
             connection,
         })
@@ -138,6 +140,8 @@ impl Stream {
     /// From a checked head to an outcome.
     async fn process(self: &Rc<Self>, mut body: Body) -> Outcome {
         if let Some(reply) = self.prepare() {
+            // Envoy refuses these before it looks at the end of the request, and so closes the connection.
+            self.refused.set(true);
             return reply.into();
         }
         let connection = self.connection.clone();
@@ -314,7 +318,7 @@ impl Stream {
             response_headers::mutate(&mut head, Some(&request), config, now);
             cx.info.response_code = head.status.as_u16();
             let tunnel = head.upgrade.is_some() || (request.method == Method::CONNECT && head.status.is_success());
-            if self.ctl.request_complete.get().is_none() && !tunnel {
+            if (self.ctl.request_complete.get().is_none() || self.refused.get()) && !tunnel {
                 config.stats.inc(HttpStats::DOWNSTREAM_RQ_RESPONSE_BEFORE_RQ_COMPLETE);
                 close_connection = request.protocol != Protocol::Http2;
             }
