@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use xds_protos::envoy::config::bootstrap::v3 as pb;
 use xds_protos::envoy::config::cluster::v3::Cluster;
-use xds_protos::envoy::config::core::v3::Node;
+use xds_protos::envoy::config::core::v3::{Node, TypedExtensionConfig};
 use xds_protos::envoy::config::listener::v3::Listener;
 use xds_protos::envoy::extensions::transport_sockets::tls::v3::Secret;
 
@@ -43,6 +43,8 @@ pub struct Bootstrap {
     /// `envoy.resource_monitors.global_downstream_max_connections`.
     pub max_downstream_connections: Option<u64>,
     pub cluster_manager: Option<pb::ClusterManager>,
+    /// How clusters that do not say resolve names.
+    pub typed_dns_resolver_config: Option<TypedExtensionConfig>,
     pub clusters: Vec<Cluster>,
     pub listeners: Vec<Listener>,
     pub secrets: Vec<Secret>,
@@ -91,7 +93,7 @@ impl Bootstrap {
             stats_server_version_override: _, // only for the numeric server.version
             use_tcp_for_dns_lookups,
             dns_resolution_config,
-            typed_dns_resolver_config: _, // clusters name their own; there is one resolver
+            typed_dns_resolver_config,
             bootstrap_extensions,
             fatal_actions,
             config_sources,
@@ -170,6 +172,7 @@ impl Bootstrap {
                 None => None,
             },
             cluster_manager,
+            typed_dns_resolver_config,
             clusters: static_resources.clusters,
             listeners: static_resources.listeners,
             secrets: static_resources.secrets,

@@ -205,7 +205,7 @@ impl admin::Clusters for Clusters {
                 default_priority: *cluster.thresholds(Priority::Default),
                 high_priority: *cluster.thresholds(Priority::High),
                 outlier: None,
-                overprovisioning_factor: 140,
+                overprovisioning_factor: cluster.overprovisioning_factor(),
                 hosts,
             });
         });

@@ -148,6 +148,9 @@ fn context(options: &RunOptions, bootstrap: &mut Bootstrap) -> Result<BuildCx, S
 fn build(cx: &BuildCx, bootstrap: &Bootstrap) -> Result<Vec<Arc<Listener>>, Reject> {
     let path = Path::root("static_resources");
     cx.secrets.add_static(&bootstrap.secrets, &path.field("secrets"))?;
+    if let Some(resolver) = &bootstrap.typed_dns_resolver_config {
+        cx.clusters.set_default_resolver(resolver, &Path::root("typed_dns_resolver_config"))?;
+    }
     cx.clusters.load_static(bootstrap.cluster_manager.as_ref(), &bootstrap.clusters, &path, cx)?;
     let path = path.field("listeners");
     bootstrap.listeners.iter().enumerate().map(|(i, listener)| Listener::build(listener, &path.index(i), cx)).collect()

@@ -10,9 +10,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use xds_protos::envoy::config::bootstrap::v3 as bootstrap;
 use xds_protos::envoy::config::cluster::v3 as pb;
+use xds_protos::envoy::config::core::v3 as core;
 
 use super::build::{self, Built};
-use super::dns::{self, DnsSpec, Resolve};
+use super::dns::{self, DnsSpec, Resolve, ResolverOptions};
 use super::events::Events;
 use super::{Cluster, ClusterEvent, ClusterSlot, Hosts, HttpProtocolOptions};
 use crate::config::{BuildCx, Path, Reject};
@@ -30,10 +31,12 @@ pub struct ClusterManager {
     slots: RwLock<HashMap<Arc<str>, Arc<ClusterSlot>>>,
     entries: Mutex<BTreeMap<Arc<str>, Entry>>,
     events: Arc<Events>,
-    warming: Arc<watch::Sender<usize>>,
+    warming: Arc<watch::Sender<Vec<Arc<str>>>>,
     running: OnceLock<Running>,
     /// `cluster_manager` of the bootstrap.
     config: OnceLock<bootstrap::ClusterManager>,
+    /// `typed_dns_resolver_config` of the bootstrap.
+    resolver: OnceLock<ResolverOptions>,
     stats: OnceLock<StatBlock<ClusterManagerStats>>,
     /// What most clusters have in common.
     http: Arc<HttpProtocolOptions>,
@@ -71,18 +74,25 @@ impl Drop for AbortOnDrop {
 }
 
 /// Holds up [`ClusterManager::initialized`] until dropped.
-pub(super) struct Warming(Arc<watch::Sender<usize>>);
+pub(super) struct Warming {
+    cluster: Arc<str>,
+    all: Arc<watch::Sender<Vec<Arc<str>>>>,
+}
 
 impl Warming {
-    fn new(count: &Arc<watch::Sender<usize>>) -> Self {
-        count.send_modify(|n| *n += 1);
-        Warming(count.clone())
+    fn new(cluster: &Arc<str>, all: &Arc<watch::Sender<Vec<Arc<str>>>>) -> Self {
+        all.send_modify(|names| names.push(cluster.clone()));
+        Warming { cluster: cluster.clone(), all: all.clone() }
     }
 }
 
 impl Drop for Warming {
     fn drop(&mut self) {
-        self.0.send_modify(|n| *n = n.saturating_sub(1));
+        self.all.send_modify(|names| {
+            if let Some(at) = names.iter().position(|name| *name == self.cluster) {
+                names.swap_remove(at);
+            }
+        });
     }
 }
 
@@ -140,6 +150,22 @@ impl ClusterManager {
         Ok(())
     }
 
+    /// `typed_dns_resolver_config` of the bootstrap: for clusters that name no resolver. Called before
+    /// [`load_static`](Self::load_static).
+    ///
+    /// # Errors
+    /// For a resolver, or an option of one, that is not supported.
+    pub fn set_default_resolver(&self, proto: &core::TypedExtensionConfig, path: &Path<'_>) -> Result<(), Reject> {
+        let options = build::typed_resolver(proto, path)?;
+        // Only the first call counts, and there is one.
+        let _ = self.resolver.set(options);
+        Ok(())
+    }
+
+    pub(super) fn default_resolver(&self) -> ResolverOptions {
+        self.resolver.get().cloned().unwrap_or_default()
+    }
+
     /// Adds a cluster, or replaces the one of its name. False if that was equal, and then nothing happens.
     ///
     /// # Errors
@@ -179,9 +205,11 @@ impl ClusterManager {
         let manager = self.config.get_or_init(Default::default);
         let Built { cluster, dns, wait_for_warm_on_init } = build::build(proto, old.as_deref(), manager, path, cx)?;
 
-        let warming = wait_for_warm_on_init.then(|| Warming::new(&self.warming));
         let upkeep = match dns {
-            Some(spec) => Upkeep::Waiting(spec, warming),
+            Some(spec) => {
+                let warming = wait_for_warm_on_init.then(|| Warming::new(&cluster.name, &self.warming));
+                Upkeep::Waiting(spec, warming)
+            }
             None => Upkeep::Nothing,
         };
         let mut entry =
@@ -230,10 +258,15 @@ impl ClusterManager {
         entry.upkeep = Upkeep::Running(AbortOnDrop(task.abort_handle()));
     }
 
+    /// Clusters that [`initialized`](Self::initialized) waits for.
+    pub fn warming(&self) -> Vec<Arc<str>> {
+        self.warming.borrow().clone()
+    }
+
     /// Resolves once every cluster has hosts, as far as names could be resolved. Listeners start after that.
     pub async fn initialized(&self) {
         // The sender is part of `self`, so it is not gone.
-        let _ = self.warming.subscribe().wait_for(|warming| *warming == 0).await;
+        let _ = self.warming.subscribe().wait_for(Vec::is_empty).await;
     }
 
     /// What happens to clusters and hosts from now on, for the pools of one worker.

@@ -41,6 +41,10 @@ impl Members {
         }
     }
 
+    pub fn config(&self) -> &PriorityConfig {
+        &self.config
+    }
+
     pub fn load(&self) -> Guard<Arc<PrioritySet>> {
         self.current.load()
     }

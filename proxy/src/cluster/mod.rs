@@ -179,6 +179,14 @@ impl Cluster {
         }
     }
 
+    /// `load_assignment.policy.overprovisioning_factor`.
+    pub fn overprovisioning_factor(&self) -> u32 {
+        match &self.hosts {
+            Hosts::Listed(members, _) => members.config().overprovisioning_factor,
+            Hosts::OriginalDst(_) => PriorityConfig::default().overprovisioning_factor,
+        }
+    }
+
     /// The transport socket for a host of this cluster.
     pub fn transport_socket(&self, host: &Host) -> &Upstream {
         let matched = host.transport_socket_match.and_then(|index| self.transport_matches.get(usize::from(index)));

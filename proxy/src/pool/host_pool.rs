@@ -51,6 +51,7 @@ pub struct HostPool {
     state: RefCell<State>,
     watcher: RefCell<Option<Waker>>,
     watcher_armed: Cell<bool>,
+    retired: Cell<bool>,
     http1: Arc<http1::ClientSettings>,
     http2: Rc<http2::ClientSettings>,
     this: Weak<HostPool>,
@@ -95,6 +96,7 @@ impl HostPool {
             state: RefCell::default(),
             watcher: RefCell::default(),
             watcher_armed: Cell::new(false),
+            retired: Cell::new(false),
             http1: Arc::new(cluster.http1_settings()),
             http2: Rc::new(cluster.http2_settings()),
             cluster,
@@ -119,7 +121,9 @@ impl HostPool {
             && state.busy == 0
     }
 
-    pub fn close_idle(&self) {
+    /// The host is gone: idle connections close now, the others when they are given back.
+    pub fn retire(&self) {
+        self.retired.set(true);
         let (idle, h2) = {
             let mut state = self.state.borrow_mut();
             (std::mem::take(&mut state.idle), std::mem::take(&mut state.h2))
@@ -286,6 +290,10 @@ impl HostPool {
         if let Some(waiter) = self.next_waiter() {
             self.state.borrow_mut().busy += 1;
             waiter.give(Ok(Lease::H1(LeaseH1::new(client, connection, self.clone()))));
+            return;
+        }
+        if self.retired.get() {
+            connection.closed_by_us(false);
             return;
         }
         if let Some(waker) = self.watcher.borrow().as_ref() {

@@ -11,6 +11,8 @@ pub mod connect;
 mod connection;
 mod host_pool;
 mod key;
+#[cfg(test)]
+mod tests;
 
 pub use connection::{Connection, Facts, Lease, LeaseH1, LeaseH2};
 pub use host_pool::LeaseError;
@@ -20,8 +22,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::cluster::{Cluster, Priority, WantedProtocol};
+use crate::cluster::{Cluster, ClusterEvent, Priority, WantedProtocol};
 use crate::endpoint::Host;
 use crate::transport_socket::ConnectOptions;
 
@@ -29,7 +32,32 @@ use host_pool::HostPool;
 use key::Key;
 
 thread_local! {
-    static POOLS: RefCell<HashMap<Key, Rc<HostPool>>> = RefCell::new(HashMap::new());
+    static POOLS: RefCell<Pools> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Pools {
+    by_key: HashMap<Key, Rc<HostPool>>,
+    /// Pools that nobody uses are dropped when there are so many: with `auto_sni` requests decide how many keys there are.
+    sweep_at: usize,
+}
+
+/// So many unused pools are no reason to look for them.
+const FEW: usize = 64;
+
+impl Pools {
+    fn of(&mut self, key: Key, make: impl FnOnce() -> Rc<HostPool>) -> Rc<HostPool> {
+        if let Some(pool) = self.by_key.get(&key) {
+            return pool.clone();
+        }
+        if self.by_key.len() >= self.sweep_at.max(FEW) {
+            self.by_key.retain(|_, pool| !pool.is_unused());
+            self.sweep_at = 2 * self.by_key.len();
+        }
+        let pool = make();
+        self.by_key.insert(key, pool.clone());
+        pool
+    }
 }
 
 /// A connection to `host` for one request: at once if there is one, else when one is free or made.
@@ -46,29 +74,27 @@ pub async fn lease(
     priority: Priority,
 ) -> Result<Lease, LeaseError> {
     let key = Key::new(cluster, host, &options, wanted, priority);
-    let pool = POOLS.with_borrow_mut(|pools| {
-        pools
-            .entry(key)
-            .or_insert_with(|| HostPool::new(cluster.clone(), host.clone(), options, wanted, priority))
-            .clone()
-    });
+    let make = || HostPool::new(cluster.clone(), host.clone(), options, wanted, priority);
+    let pool = POOLS.with_borrow_mut(|pools| pools.of(key, make));
     pool.lease().await
 }
 
-/// Drops pools without connections or waiters, e.g. of hosts that are gone. Returns how many are left.
-pub fn sweep() -> usize {
-    POOLS.with_borrow_mut(|pools| {
-        pools.retain(|_, pool| !pool.is_unused());
-        pools.len()
-    })
+/// Lets go of connections to hosts and clusters as they are removed: idle ones at once, others when their requests end.
+/// One such task runs on every worker; it ends with the cluster manager.
+pub async fn follow(mut events: UnboundedReceiver<ClusterEvent>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            ClusterEvent::HostsRemoved { cluster, hosts } => {
+                retire(|of, host| std::ptr::eq(of, &*cluster) && hosts.iter().any(|removed| **removed == *host));
+            }
+            ClusterEvent::ClusterRemoved(cluster) => retire(|of, _| std::ptr::eq(of, &*cluster)),
+        }
+    }
 }
 
-/// Closes idle connections and marks the others not to be used again. For hosts or clusters that were removed, and for
-/// the end of the process.
-pub fn close_all(of: impl Fn(&Cluster, &Host) -> bool) {
-    POOLS.with_borrow(|pools| {
-        for pool in pools.values().filter(|pool| of(pool.cluster(), pool.host())) {
-            pool.close_idle();
-        }
+fn retire(of: impl Fn(&Cluster, &Host) -> bool) {
+    let retired: Vec<Rc<HostPool>> = POOLS.with_borrow_mut(|pools| {
+        pools.by_key.extract_if(|_, pool| of(pool.cluster(), pool.host())).map(|(_, pool)| pool).collect()
     });
+    retired.iter().for_each(|pool| pool.retire());
 }

@@ -17,6 +17,7 @@ use tokio::task::spawn_local;
 use super::drain::DrainState;
 use super::worker::{Command, Event, Workers};
 use super::{DrainStrategy, ServerOptions};
+use crate::cluster::ClusterManager;
 use crate::config::BuildCx;
 use crate::listener::bind::{Bound, bind};
 use crate::listener::worker::ListenerId;
@@ -46,6 +47,7 @@ pub struct ListenerStatus {
 pub struct ListenerManager {
     options: Arc<ServerOptions>,
     registry: Stats,
+    clusters: Arc<ClusterManager>,
     stats: StatBlock<ListenerManagerStats>,
     entries: RefCell<Vec<Entry>>,
     workers: RefCell<Option<Workers>>,
@@ -84,6 +86,7 @@ impl ListenerManager {
         Rc::new(ListenerManager {
             options: cx.options.clone(),
             registry: cx.stats.clone(),
+            clusters: cx.clusters.clone(),
             stats: cx.stats.block("listener_manager"),
             entries: RefCell::default(),
             workers: RefCell::default(),
@@ -147,7 +150,7 @@ impl ListenerManager {
     /// # Errors
     /// When a thread or a socket is refused.
     pub fn start(&self) -> io::Result<UnboundedReceiver<Event>> {
-        let (workers, events) = Workers::start(self.options.concurrency, &self.registry)?;
+        let (workers, events) = Workers::start(self.options.concurrency, &self.registry, &self.clusters)?;
         *self.workers.borrow_mut() = Some(workers);
         for entry in self.entries.borrow().iter() {
             self.hand_out(entry)?;

@@ -12,10 +12,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::{LocalSet, spawn_local};
 
+use crate::cluster::{ClusterEvent, ClusterManager};
 use crate::listener::Listener;
 use crate::listener::bind::ListenSocket;
 use crate::listener::worker::{Handed, ListenerId, Neighbours, WorkerListeners, panic_text};
 use crate::net::Address;
+use crate::pool;
 use crate::stats::{self, Stats};
 
 thread_local! {
@@ -70,14 +72,19 @@ impl Workers {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(count: usize, stats: &Stats) -> io::Result<(Self, UnboundedReceiver<Event>)> {
+    pub fn start(
+        count: usize,
+        stats: &Stats,
+        clusters: &ClusterManager,
+    ) -> io::Result<(Self, UnboundedReceiver<Event>)> {
         let (events, received) = unbounded_channel();
         let (commands, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| unbounded_channel()).unzip();
         let mut threads = Vec::with_capacity(count);
         for (index, receiver) in receivers.into_iter().enumerate() {
             let (commands, events, stats) = (commands.clone(), events.clone(), stats.clone());
+            let removals = clusters.subscribe();
             // Only what is `Send` crosses; the links are shared within the worker.
-            let body = move || run_thread(index, receiver, Links { commands, events }, &stats);
+            let body = move || run_thread(index, receiver, Links { commands, events }, removals, &stats);
             threads.push(thread::Builder::new().name(format!("wrk:worker_{index}")).spawn(body)?);
         }
         Ok((Workers { commands, threads }, received))
@@ -118,13 +125,21 @@ impl Neighbours for Links {
     }
 }
 
-fn run_thread(index: usize, commands: UnboundedReceiver<Command>, links: Links, stats: &Stats) {
+fn run_thread(
+    index: usize,
+    commands: UnboundedReceiver<Command>,
+    links: Links,
+    removals: UnboundedReceiver<ClusterEvent>,
+    stats: &Stats,
+) {
     INDEX.set(Some(index));
     stats::set_shard(index + 1);
     let events = links.events.clone();
     let body = AssertUnwindSafe(|| -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&runtime, serve(index, commands, links, stats));
+        let local = LocalSet::new();
+        local.spawn_local(pool::follow(removals));
+        local.block_on(&runtime, serve(index, commands, links, stats));
         Ok(())
     });
     let event = match std::panic::catch_unwind(body) {

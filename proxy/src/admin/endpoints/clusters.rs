@@ -97,7 +97,7 @@ fn text(out: &mut String, cluster: &Cluster) {
 
 fn host_text(out: &mut String, cluster: &str, status: &HostStatus) {
     let host = &status.host;
-    let address = &host.address;
+    let address = host.current_address();
     let mut metrics: Vec<_> = counters(&host.stats).into_iter().chain(gauges(&host.stats)).collect();
     metrics.sort_by_key(|(key, _)| *key);
     for (key, value) in metrics {
@@ -159,7 +159,7 @@ fn host_status(status: &HostStatus) -> pb::HostStatus {
     let gauges = gauges(&host.stats).into_iter().map(metric(Type::Gauge));
     let percent = |value: f64| (value >= 0.0).then_some(Percent { value });
     pb::HostStatus {
-        address: Some(address(&host.address)),
+        address: Some(address(&host.current_address())),
         stats: counters.chain(gauges).collect(),
         health_status: Some(health_status(host.health_flags())),
         success_rate: percent(status.success_rate),

@@ -11,6 +11,7 @@ use xds_protos::envoy::extensions::clusters::dns::v3 as dns_v3;
 use xds_protos::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;
 use xds_protos::envoy::extensions::network::dns_resolver::getaddrinfo::v3::GetAddrInfoDnsResolverConfig;
 
+use super::ClusterCx;
 use super::fields::refuse;
 use crate::cluster::dns::{Backoff, LookupFamily, RefreshOptions, ResolverOptions};
 use crate::config::{Path, Reject, values};
@@ -27,7 +28,7 @@ const DEFAULT_REFRESH_RATE: Duration = Duration::from_secs(5);
 
 /// From the deprecated fields of the cluster, which are what Istio sends.
 #[allow(deprecated, reason = "this is what reads them")]
-pub(super) fn from_cluster(proto: &pb::Cluster, path: &Path<'_>) -> Result<DnsOptions, Reject> {
+pub(super) fn from_cluster(proto: &pb::Cluster, path: &Path<'_>, cx: &ClusterCx<'_>) -> Result<DnsOptions, Reject> {
     use pb::cluster::DnsLookupFamily as Family;
     let rate = at_least_a_millisecond(proto.dns_refresh_rate.as_ref(), &path.field("dns_refresh_rate"))?;
     let rate = rate.unwrap_or(DEFAULT_REFRESH_RATE);
@@ -55,7 +56,7 @@ pub(super) fn from_cluster(proto: &pb::Cluster, path: &Path<'_>) -> Result<DnsOp
             jitter: jitter.unwrap_or_default(),
         },
         family,
-        resolver: cluster_resolver(proto, path)?,
+        resolver: cluster_resolver(proto, path, cx)?,
     })
 }
 
@@ -65,6 +66,7 @@ pub(super) fn from_extension(
     cluster: &pb::Cluster,
     path: &Path<'_>,
     cluster_path: &Path<'_>,
+    cx: &ClusterCx<'_>,
 ) -> Result<(DnsOptions, bool), Reject> {
     let dns_v3::DnsCluster {
         dns_refresh_rate,
@@ -98,7 +100,7 @@ pub(super) fn from_extension(
     }
     let resolver = match typed_dns_resolver_config {
         Some(config) => typed_resolver(config, &path.field("typed_dns_resolver_config"))?,
-        None => cluster_resolver(cluster, cluster_path)?,
+        None => cluster_resolver(cluster, cluster_path, cx)?,
     };
     let jitter = values::optional_duration(dns_jitter.as_ref(), &path.field("dns_jitter"))?.unwrap_or_default();
     let rate = rate.unwrap_or(DEFAULT_REFRESH_RATE);
@@ -131,24 +133,30 @@ fn backoff(
 }
 
 #[allow(deprecated, reason = "the older forms still count, in this order")]
-fn cluster_resolver(proto: &pb::Cluster, path: &Path<'_>) -> Result<ResolverOptions, Reject> {
+fn cluster_resolver(proto: &pb::Cluster, path: &Path<'_>, cx: &ClusterCx<'_>) -> Result<ResolverOptions, Reject> {
     if let Some(config) = &proto.typed_dns_resolver_config {
         return typed_resolver(config, &path.field("typed_dns_resolver_config"));
     }
-    let mut options = ResolverOptions::default();
     if let Some(config) = &proto.dns_resolution_config {
         let path = path.field("dns_resolution_config");
         let core::DnsResolutionConfig { resolvers, dns_resolver_options } = config;
-        options.servers = servers(resolvers, &path.field("resolvers"))?;
+        let servers = servers(resolvers, &path.field("resolvers"))?;
+        let mut options = ResolverOptions { servers, ..ResolverOptions::default() };
         flags(dns_resolver_options.as_ref(), &mut options);
         return Ok(options);
     }
-    options.servers = servers(&proto.dns_resolvers, &path.field("dns_resolvers"))?;
-    options.use_tcp = proto.use_tcp_for_dns_lookups;
-    Ok(options)
+    if proto.dns_resolvers.is_empty() {
+        let default = cx.clusters.default_resolver();
+        return Ok(ResolverOptions { use_tcp: default.use_tcp || proto.use_tcp_for_dns_lookups, ..default });
+    }
+    let servers = servers(&proto.dns_resolvers, &path.field("dns_resolvers"))?;
+    Ok(ResolverOptions { servers, use_tcp: proto.use_tcp_for_dns_lookups, ..ResolverOptions::default() })
 }
 
-fn typed_resolver(proto: &core::TypedExtensionConfig, path: &Path<'_>) -> Result<ResolverOptions, Reject> {
+pub(in crate::cluster) fn typed_resolver(
+    proto: &core::TypedExtensionConfig,
+    path: &Path<'_>,
+) -> Result<ResolverOptions, Reject> {
     let path = path.field("typed_config");
     let config = proto.typed_config.as_ref().ok_or_else(|| path.reject("expected a typed_config, got none"))?;
     match config.type_url.rsplit('/').next().unwrap_or_default() {

@@ -32,6 +32,7 @@ mod policy;
 mod tests;
 mod transport;
 
+pub(super) use dns::typed_resolver;
 pub(super) use fields::refuse;
 
 use endpoints::{EndpointCx, Naming};
@@ -98,7 +99,7 @@ pub(super) fn build(
     let cx = ClusterCx { build: cx, cluster_name: &name, stat_scope: &scope };
     let stats = cx.stats.block::<ClusterStats>(&scope);
 
-    let discovery = discovery(proto, path)?;
+    let discovery = discovery(proto, path, &cx)?;
     let chosen = policy::build(proto, path, &cx)?;
     let transport = transport::socket(proto.transport_socket.as_ref(), &path.field("transport_socket"), &cx)?;
     let at = path.field("transport_socket_matches");
@@ -152,11 +153,13 @@ fn discovery_type(proto: &pb::Cluster) -> Option<DiscoveryType> {
     }
 }
 
-fn discovery(proto: &pb::Cluster, path: &Path<'_>) -> Result<Discovery, Reject> {
+fn discovery(proto: &pb::Cluster, path: &Path<'_>, cx: &ClusterCx<'_>) -> Result<Discovery, Reject> {
     match (discovery_type(proto), &proto.cluster_discovery_type) {
         (Some(DiscoveryType::Static), _) => Ok(Discovery::Static),
-        (Some(DiscoveryType::StrictDns), _) => Ok(Discovery::Dns(dns::from_cluster(proto, path)?, DnsKind::Strict)),
-        (Some(DiscoveryType::LogicalDns), _) => Ok(Discovery::Dns(dns::from_cluster(proto, path)?, DnsKind::Logical)),
+        (Some(DiscoveryType::StrictDns), _) => Ok(Discovery::Dns(dns::from_cluster(proto, path, cx)?, DnsKind::Strict)),
+        (Some(DiscoveryType::LogicalDns), _) => {
+            Ok(Discovery::Dns(dns::from_cluster(proto, path, cx)?, DnsKind::Logical))
+        }
         (Some(DiscoveryType::OriginalDst), _) => Ok(Discovery::OriginalDst),
         (Some(DiscoveryType::Eds), _) => Err(path.field("type").reject("EDS needs xDS, which is not supported yet")),
         (None, Some(ClusterDiscoveryType::ClusterType(extension))) => {
@@ -167,7 +170,7 @@ fn discovery(proto: &pb::Cluster, path: &Path<'_>) -> Result<Discovery, Reject> 
                 (Some(config), "envoy.extensions.clusters.dns.v3.DnsCluster") => {
                     let at = path.field("typed_config");
                     let config: DnsCluster = values::decode(config, &at)?;
-                    let (options, single) = dns::from_extension(&config, proto, &at, &path)?;
+                    let (options, single) = dns::from_extension(&config, proto, &at, &path, cx)?;
                     Ok(Discovery::Dns(options, if single { DnsKind::Logical } else { DnsKind::Strict }))
                 }
                 _ => Err(path.reject(format_args!("expected envoy.clusters.dns, got {:?} ({url})", extension.name))),

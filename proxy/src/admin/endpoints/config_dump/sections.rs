@@ -368,7 +368,7 @@ fn lb_endpoint(host: &Host) -> endpoint::LbEndpoint {
         Health::Unhealthy => core::HealthStatus::Unhealthy,
     };
     let endpoint = endpoint::Endpoint {
-        address: Some(listeners::address(&host.address)),
+        address: Some(listeners::address(&host.current_address())),
         health_check_config: Some(Default::default()),
         hostname: host.hostname.to_string(),
         ..Default::default()
