@@ -15,7 +15,7 @@ use crate::config::{BuildCx, Path, Reject};
 use crate::http_filters::HttpFilter;
 use crate::http_filters::router::RouterConfig;
 use crate::listener::filters::{self, ListenerFilter};
-use crate::network::{BuiltFilter, ListenerCx, direct_response, echo, http_connection_manager};
+use crate::network::{BuiltFilter, ListenerCx, direct_response, echo, http_connection_manager, tcp_proxy};
 use crate::route::FilterConfig;
 use crate::transport_socket::{Downstream, TransportCx, Upstream, raw_buffer, tls};
 
@@ -104,6 +104,13 @@ pub static NETWORK_FILTERS: &[Extension<BuildNetworkFilter>] = &[
         build: http_connection_manager::build,
         level: Level::Partial,
         note: "no HTTP/3, no tracing, no RDS or scoped routes; see the field list in its page",
+    },
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        name: "envoy.filters.network.tcp_proxy",
+        build: tcp_proxy::build,
+        level: Level::Partial,
+        note: "no tunneling, hash policies, metadata matches, on-demand clusters and early data",
     },
 ];
 

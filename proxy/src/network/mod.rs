@@ -6,6 +6,7 @@
 pub mod direct_response;
 pub mod echo;
 pub mod http_connection_manager;
+pub mod tcp_proxy;
 
 use std::any::Any;
 use std::borrow::Cow;

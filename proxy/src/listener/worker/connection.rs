@@ -31,7 +31,7 @@ impl WorkerListeners {
                 ListenerStats::DOWNSTREAM_PRE_CX_ACTIVE,
             );
             if !incoming.run_listener_filters(&listener).await {
-                return;
+                return log_without_chain(&listener, incoming.info, None);
             }
             drop(waiting);
             let restored = incoming.info.local_address_restored.get();
@@ -76,8 +76,7 @@ async fn serve_chain(incoming: Incoming, worker: usize) {
         tracing::debug!("listener {}: closing connection from {remote}: no matching filter chain found", listener.name);
         listener.stats.inc(ListenerStats::NO_FILTER_CHAIN_MATCH);
         drop(remote);
-        log_unmatched(&listener, info);
-        return;
+        return log_without_chain(&listener, info, Some((ResponseFlags::NO_ROUTE_FOUND, "filter_chain_not_found")));
     };
     *info.filter_chain_name.borrow_mut() = Some(chain.name.clone());
     let info = Rc::new(info);
@@ -168,14 +167,16 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// Envoy logs what matched no chain as if it were a request without a route.
-fn log_unmatched(listener: &Listener, info: ConnectionInfo) {
+/// A connection that no chain served; one that matched none is logged like a request without a route.
+fn log_without_chain(listener: &Listener, info: ConnectionInfo, why: Option<(ResponseFlags, &'static str)>) {
     if listener.access_log.is_empty() {
         return;
     }
     let mut info = StreamInfo::new(Rc::new(info), None);
-    info.set_flag(ResponseFlags::NO_ROUTE_FOUND);
-    info.response_code_details = Some("filter_chain_not_found".into());
+    if let Some((flag, details)) = why {
+        info.set_flag(flag);
+        info.response_code_details = Some(details.into());
+    }
     info.end = Some(Instant::now());
     log(listener, &info);
 }
