@@ -103,6 +103,7 @@ impl H1Client {
             scan: Scan::response(),
             interim: 0,
             keep_alive: true,
+            has_data: false,
             closed: false,
             sent: 0,
             received: 0,
@@ -123,6 +124,8 @@ pub struct H1Exchange {
     scan: Scan,
     interim: u32,
     keep_alive: bool,
+    /// Some of the body is encoded.
+    has_data: bool,
     /// The peer will send no more.
     closed: bool,
     sent: u64,
@@ -250,10 +253,15 @@ impl H1Exchange {
             if matches!(self.sending, Sending::Done | Sending::Broken) {
                 return Ok(());
             }
-            let blocked = self.encode(cx)?;
+            let encoded = self.encode(cx);
+            if !self.has_data {
+                encoded.clone()?;
+            }
             let mut written = 0;
             let flushed = self.client.out.poll_flush(&mut self.client.io, cx, &mut written);
             self.sent += written as u64;
+            // What was good of a body goes out before its failure counts, as it would have if that had come a moment later.
+            let blocked = encoded?;
             match flushed {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Err(_)) => {
@@ -285,7 +293,10 @@ impl H1Exchange {
             let encoded = match self.body.poll_frame(cx) {
                 Poll::Pending => return Ok(true),
                 Poll::Ready(Some(Err(error))) => return Err(error.details),
-                Poll::Ready(Some(Ok(Frame::Data(data)))) => self.encoder.data(data, out),
+                Poll::Ready(Some(Ok(Frame::Data(data)))) => {
+                    self.has_data = true;
+                    self.encoder.data(data, out)
+                }
                 Poll::Ready(Some(Ok(Frame::Trailers(trailers)))) => {
                     self.sending = Sending::Encoded;
                     self.encoder.end(Some(&trailers), format, out)

@@ -434,6 +434,7 @@ impl<S: CodecService> Connection<S> {
             }
             calling.exchange.interim(&mut self.out, &self.settings);
             let mut watched = self.wire.borrow_mut().watch(cx);
+            self.wire.borrow().note_received();
             if !self.out.is_empty() {
                 match self.flush(cx) {
                     Ok(Poll::Ready(())) => {}
@@ -572,6 +573,11 @@ impl HeadState {
 }
 
 impl ConnectionEnd {
+    /// It was the peer who closed.
+    pub fn by_peer(&self) -> bool {
+        self.cause == EndCause::Peer
+    }
+
     fn new(cause: EndCause, active_request: bool) -> Self {
         ConnectionEnd { cause, active_request, delayed_close_timeout: false }
     }

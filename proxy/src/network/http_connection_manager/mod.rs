@@ -36,11 +36,12 @@ use xds_protos::envoy::extensions::filters::network::http_connection_manager::v3
 
 use crate::cluster::ClusterManager;
 use crate::config::{Path, Reject};
+use crate::http::http1::server::{ConnectionEnd, EndCause};
 use crate::http::{Protocol, http1, http2};
 use crate::net::Io;
 use crate::network::{BuiltFilter, Connection, ListenerCx, TerminalFilter};
 use crate::stats::StatBlock;
-use crate::stats::names::ListenerHttpStats;
+use crate::stats::names::{HttpStats, ListenerHttpStats};
 
 use config::{CodecType, HcmConfig};
 use connection::HcmConnection;
@@ -113,9 +114,32 @@ impl HttpConnectionManager {
             Protocol::Http10 | Protocol::Http11 => {
                 let end = http1::server::serve(io, service, self.config.http1.clone(), drain, buffer_limit).await;
                 tracing::trace!(?end, "HTTP/1 connection ended");
+                count_end(&self.config.stats, &end);
             }
         }
         drop(guard);
+    }
+}
+
+fn count_end(stats: &StatBlock<HttpStats>, end: &ConnectionEnd) {
+    let (side, with_request) = match end.by_peer() {
+        true => (HttpStats::DOWNSTREAM_CX_DESTROY_REMOTE, HttpStats::DOWNSTREAM_CX_DESTROY_REMOTE_ACTIVE_RQ),
+        false => (HttpStats::DOWNSTREAM_CX_DESTROY_LOCAL, HttpStats::DOWNSTREAM_CX_DESTROY_LOCAL_ACTIVE_RQ),
+    };
+    stats.inc(side);
+    if end.active_request {
+        stats.inc(HttpStats::DOWNSTREAM_CX_DESTROY_ACTIVE_RQ);
+        stats.inc(with_request);
+    }
+    if end.delayed_close_timeout {
+        stats.inc(HttpStats::DOWNSTREAM_CX_DELAYED_CLOSE_TIMEOUT);
+    }
+    match end.cause {
+        EndCause::IdleTimeout => stats.inc(HttpStats::DOWNSTREAM_CX_IDLE_TIMEOUT),
+        EndCause::MaxDuration => stats.inc(HttpStats::DOWNSTREAM_CX_MAX_DURATION_REACHED),
+        EndCause::MaxRequests => stats.inc(HttpStats::DOWNSTREAM_CX_MAX_REQUESTS_REACHED),
+        EndCause::HeadTimeout => stats.inc(HttpStats::DOWNSTREAM_RQ_HEADER_TIMEOUT),
+        _ => {}
     }
 }
 

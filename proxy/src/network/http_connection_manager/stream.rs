@@ -86,9 +86,15 @@ impl Stream {
         }
         let outcome = {
             let mut work = pin!(self.process(body));
-            poll_fn(|cx| match work.as_mut().poll(cx) {
-                Poll::Ready(outcome) => Poll::Ready(outcome),
-                Poll::Pending => self.poll_deadline(cx).map(|which| self.expired(which)),
+            poll_fn(|cx| {
+                let outcome = work.as_mut().poll(cx);
+                if let Some(reply) = self.broken_request() {
+                    return Poll::Ready(reply.into());
+                }
+                match outcome {
+                    Poll::Ready(outcome) => Poll::Ready(outcome),
+                    Poll::Pending => self.poll_deadline(cx).map(|which| self.expired(which)),
+                }
             })
             .await
         };
@@ -96,6 +102,15 @@ impl Stream {
             Outcome::Reply(reply) => self.local(*reply),
             Outcome::Response(head, body) => self.respond(head, body),
         }
+    }
+
+    /// The reply to a request whose body turned out to be no HTTP, whatever became of it upstream.
+    fn broken_request(&self) -> Option<LocalReply> {
+        let status = self.ctl.reset_status.get()?;
+        let details = self.ctl.reset_details.borrow().clone().unwrap_or_default();
+        self.config().stats.inc(HttpStats::DOWNSTREAM_CX_PROTOCOL_ERROR);
+        let body = status.canonical_reason().unwrap_or_default();
+        Some(LocalReply::new(status, body, details).flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR))
     }
 
     fn poll_deadline(&self, cx: &mut Context<'_>) -> Poll<Expired> {

@@ -398,6 +398,15 @@ fn a_body_that_fails_fails_the_exchange() {
         assert_eq!((error.reason, &*error.details), (ResetReason::LocalReset, "http1.codec_error"));
         assert!(!exchange.is_reusable());
 
+        // What was good of it went out, as it would have if the failure had come a moment later.
+        let (client, mut upstream) = connect();
+        let tap = Tap::default();
+        tap.push("abc");
+        tap.put(broken());
+        let mut exchange = client.start(&request(Method::POST), post(&tap)).unwrap();
+        assert_eq!(head(&mut exchange).await.unwrap_err().reason, ResetReason::LocalReset);
+        assert!(received(&mut upstream).await.ends_with("chunked||3|abc|"));
+
         let (client, mut upstream) = connect();
         let tap = Tap::default();
         let mut exchange = client.start(&request(Method::POST), post(&tap)).unwrap();

@@ -137,6 +137,16 @@ impl Wire {
         }
     }
 
+    /// A body of known length may have been received whole before anybody reads it.
+    pub fn note_received(&self) {
+        if let (BodyDecoder::Length(left), Some(ctl)) = (&self.body, &self.ctl)
+            && self.buf.len() as u64 >= *left
+            && ctl.request_complete.get().is_none()
+        {
+            ctl.request_complete.set(Some(std::time::Instant::now()));
+        }
+    }
+
     /// Reads and forgets until the peer closes, or until `at`: whether that came first. `None` is to wait.
     pub fn drain(&mut self, cx: &mut Context<'_>, timer: &mut Timer, at: Instant) -> Option<bool> {
         while !self.closed {
@@ -190,7 +200,7 @@ impl Wire {
             if let Ok(Some(Piece::Data(data))) = &decoded {
                 ctl.body_received.set(ctl.body_received.get() + data.len() as u64);
             }
-            if !was_done && self.body.is_done() {
+            if !was_done && self.body.is_done() && ctl.request_complete.get().is_none() {
                 ctl.request_complete.set(Some(std::time::Instant::now()));
             }
         }
