@@ -27,7 +27,7 @@ use crate::http::{
 const MAX_INTERIM: u32 = 8;
 
 /// A request on its way and its answer. [`poll_head`](H2Exchange::poll_head) until the final head, then it is the
-/// [`BodySource`] of the answer's body. Dropping it early resets the stream with CANCEL.
+/// [`BodySource`] of the answer's body. Dropping it early resets the stream, with INTERNAL_ERROR as Envoy does.
 pub struct H2Exchange {
     stage: Stage,
     request: RequestSide,
@@ -57,6 +57,8 @@ enum RequestSide {
     Sending(Box<(Sender, SendStream<Chunk>)>),
     /// The answer came first: sending goes on by itself, because nobody need poll the answer while its reader is slow.
     Task(AbortOnDrop),
+    /// Everything is sent; kept to reset the stream with.
+    Sent(SendStream<Chunk>),
     Done,
 }
 
@@ -136,6 +138,8 @@ impl H2Exchange {
             let sent = Rc::clone(self.sent.get_or_insert_default());
             let sender = Sender::new(body, Rc::clone(&shared.budget), shared.settings.stream_flush_timeout, sent);
             self.request = RequestSide::Sending(Box::new((sender, stream)));
+        } else {
+            self.request = RequestSide::Sent(stream);
         }
         Ok(())
     }
@@ -299,6 +303,19 @@ impl H2Exchange {
             error.refused = !error.request_written;
         }
         error
+    }
+}
+
+impl Drop for H2Exchange {
+    fn drop(&mut self) {
+        if matches!(self.stage, Stage::Done) {
+            return;
+        }
+        match &mut self.request {
+            RequestSide::Sending(sending) => sending.1.send_reset(Reason::INTERNAL_ERROR),
+            RequestSide::Sent(stream) => stream.send_reset(Reason::INTERNAL_ERROR),
+            RequestSide::Task(_) | RequestSide::Done => {}
+        }
     }
 }
 
