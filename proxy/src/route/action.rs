@@ -13,6 +13,7 @@ use super::retry::RetryPolicy;
 use super::rewrite::{HostRewrite, PathRewrite};
 use super::table::HeaderOps;
 use crate::cluster::ClusterSlot;
+use crate::formatter::LineFormat;
 use crate::http::ByteStr;
 
 pub enum Action {
@@ -143,8 +144,9 @@ pub struct ConnectConfig {
 }
 
 /// `envoy.config.route.v3.DirectResponseAction`.
-#[derive(Debug, Clone)]
 pub struct DirectResponse {
     pub status: StatusCode,
     pub body: Bytes,
+    /// Makes the body that is sent, from the request and `body`.
+    pub body_format: Option<Box<LineFormat>>,
 }

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::action::Action;
+use super::action::{Action, DirectResponse};
 use super::redirect::{self, RedirectAction};
 use super::rewrite::update_authority;
 use super::table::{HeaderOps, RouteMatch, forwarded_proto};
+use crate::access_log::{AccessLogType, LogContext};
 use crate::formatter::HeaderMutations;
 use crate::http::{ByteStr, RequestHead, ResponseHead};
 use crate::stream_info::StreamInfo;
@@ -27,11 +28,11 @@ impl RouteMatch {
             mutations.apply_to_request(head, info);
         }
         if let Action::Route(action) = self.action()
-            && let Some(host) = action.host_rewrite.as_ref().and_then(|rewrite| rewrite.host(head))
+            && let Some(host) = action.host_rewrite.as_ref().and_then(|rewrite| rewrite.host(head, info))
         {
             update_authority(head, host, action.append_x_forwarded_host, keep_originals);
         }
-        self.rewrite_path(head, keep_originals);
+        self.rewrite_path(head, info, keep_originals);
     }
 
     /// Header mutations of all levels on the final response, also when it is the route's own (redirect, direct response).
@@ -51,22 +52,23 @@ impl RouteMatch {
     /// The route's own answer, if its action is to redirect or to respond directly. Rewrites the request's path first, as
     /// access logs show it. The header mutations of [`finalize_response_headers`](Self::finalize_response_headers) are
     /// still to be applied.
-    pub fn own_reply(&self, head: &mut RequestHead, keep_originals: bool) -> Option<OwnReply> {
-        let (status, body, redirect) = match self.action() {
-            Action::Redirect(redirect) => (redirect.response_code, Bytes::new(), &**redirect),
-            Action::DirectResponse(response) => (response.status, response.body.clone(), &RedirectAction::NOWHERE),
+    pub fn own_reply(&self, head: &mut RequestHead, info: &mut StreamInfo, keep_originals: bool) -> Option<OwnReply> {
+        let (status, redirect) = match self.action() {
+            Action::Redirect(redirect) => (redirect.response_code, &**redirect),
+            Action::DirectResponse(response) => (response.status, &RedirectAction::NOWHERE),
             Action::Route(_) | Action::NonForwarding => return None,
         };
-        self.rewrite_path(head, keep_originals);
+        self.rewrite_path(head, info, keep_originals);
+        let (body, content_type) = match self.action() {
+            Action::DirectResponse(response) => response.body(head, info),
+            _ => (Bytes::new(), None),
+        };
         let has_location = status == StatusCode::CREATED || status.is_redirection();
-        let location = (has_location && !head.path.is_empty()).then(|| {
-            if self.is_tls_redirect() {
-                redirect::tls_location(head)
-            } else {
-                redirect.location(head, forwarded_proto(head))
-            }
+        let location = (has_location && !head.path.is_empty()).then(|| match self.is_tls_redirect() {
+            true => redirect::tls_location(head),
+            false => redirect.location(head, info, forwarded_proto(head)),
         });
-        Some(OwnReply { status, location, body })
+        Some(OwnReply { status, location, body, content_type })
     }
 
     /// The mutations of table, virtual host and route, the ones that win last.
@@ -86,11 +88,11 @@ impl RouteMatch {
         levels.into_iter().flatten()
     }
 
-    fn rewrite_path(&self, head: &mut RequestHead, keep_original: bool) {
+    fn rewrite_path(&self, head: &mut RequestHead, info: &StreamInfo, keep_original: bool) {
         let matched = self.entry().matcher.matched_len(&head.path);
         let new = match self.action() {
             Action::Route(action) => {
-                action.path_rewrite.as_ref().and_then(|rewrite| rewrite.apply(&head.path, matched))
+                action.path_rewrite.as_ref().and_then(|rewrite| rewrite.apply(head, matched, info))
             }
             Action::Redirect(redirect) => redirect.rewrite(&head.path, matched),
             Action::DirectResponse(_) | Action::NonForwarding => None,
@@ -103,6 +105,19 @@ impl RouteMatch {
     }
 }
 
+impl DirectResponse {
+    /// The body, and its media type if a format made it.
+    fn body(&self, head: &RequestHead, info: &mut StreamInfo) -> (Bytes, Option<HeaderValue>) {
+        let Some(format) = &self.body_format else { return (self.body.clone(), None) };
+        // What `%LOCAL_REPLY_BODY%` stands for in the format.
+        info.local_reply_body = Some(self.body.clone());
+        let cx = LogContext { request: Some(head), response: None, trailers: None, info, kind: AccessLogType::NotSet };
+        let mut out = Vec::new();
+        format.write(&cx, &mut out);
+        (out.into(), Some(format.content_type.clone()))
+    }
+}
+
 /// What a redirect or a direct response answers with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnReply {
@@ -110,4 +125,6 @@ pub struct OwnReply {
     /// For 201 and redirections, also those of a `direct_response`, which point to where the request went.
     pub location: Option<String>,
     pub body: Bytes,
+    /// Instead of `text/plain`.
+    pub content_type: Option<HeaderValue>,
 }

@@ -2,9 +2,11 @@
 
 use http::StatusCode;
 
-use super::rewrite::{path_only, replace_all, replace_start};
+use super::rewrite::{formatted, path_only, replace_all, replace_start};
 use crate::config::matcher::RegexSubstitution;
+use crate::formatter::Formatter;
 use crate::http::RequestHead;
+use crate::stream_info::StreamInfo;
 
 pub struct RedirectAction {
     pub response_code: StatusCode,
@@ -23,6 +25,8 @@ pub enum PathRedirect {
     Prefix(Box<str>),
     /// `regex_rewrite`, on the whole path.
     Regex(Box<RegexSubstitution>),
+    /// `path_rewrite`: as [`Path`](Self::Path), made by a format; nothing leaves the path as it is.
+    Format(Box<Formatter>),
 }
 
 impl RedirectAction {
@@ -41,18 +45,26 @@ impl RedirectAction {
         RedirectAction { response_code: StatusCode::MOVED_PERMANENTLY, ..RedirectAction::NOWHERE };
 
     /// The `location` for a request whose path has been rewritten already.
-    pub(super) fn location(&self, head: &RequestHead, forwarded_proto: &str) -> String {
+    pub(super) fn location(&self, head: &RequestHead, info: &StreamInfo, forwarded_proto: &str) -> String {
         let scheme = self.scheme.as_deref().unwrap_or(head.scheme.as_str());
         let host = match &self.host {
             Some(host) => host,
             None => without_port_of_the_old_scheme(&head.authority, scheme, forwarded_proto, self.port.is_some()),
         };
         let (request_path, request_query) = head.path.split_at(head.path.find('?').unwrap_or(head.path.len()));
-        let (path, query) = match &self.path {
+        let formatted = match &self.path {
+            PathRedirect::Format(format) => formatted(format, "", head, info),
+            _ => None,
+        };
+        let redirect_path = match &self.path {
+            PathRedirect::Path(path) => Some(&**path),
+            _ => formatted.as_deref(),
+        };
+        let (path, query) = match redirect_path {
             // Its own query counts, even when queries are to be stripped.
-            PathRedirect::Path(path) if path.contains('?') => (&**path, ""),
-            PathRedirect::Path(path) => (&**path, request_query),
-            _ => (request_path, request_query),
+            Some(path) if path.contains('?') => (path, ""),
+            Some(path) => (path, request_query),
+            None => (request_path, request_query),
         };
         let query = if self.strip_query { "" } else { query };
         match self.port {
@@ -71,7 +83,7 @@ impl RedirectAction {
                 let new = replace_all(substitution, only).filter(|new| !new.is_empty())?;
                 Some(replace_start(path, only.len(), &new))
             }
-            PathRedirect::Keep | PathRedirect::Path(_) => None,
+            PathRedirect::Keep | PathRedirect::Path(_) | PathRedirect::Format(_) => None,
         }
     }
 }

@@ -4,19 +4,24 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 use super::uri_template::UriTemplateRewrite;
+use crate::access_log::{AccessLogType, LogContext};
 use crate::config::matcher::RegexSubstitution;
+use crate::formatter::Formatter;
 use crate::http::{ByteStr, RequestHead};
+use crate::stream_info::StreamInfo;
 
-/// `prefix_rewrite`, `regex_rewrite`, `path_rewrite_policy`. The query always stays.
+/// `prefix_rewrite`, `regex_rewrite`, `path_rewrite_policy`, `path_rewrite`. The query always stays.
 pub enum PathRewrite {
     /// What the route matched becomes this.
     Prefix(Box<str>),
     /// Every match of a pattern in the whole path becomes something else.
     Regex(Box<RegexSubstitution>),
     UriTemplate(Box<UriTemplateRewrite>),
+    /// `path_rewrite`: the path becomes what a format makes of the request.
+    Format(Box<Formatter>),
 }
 
-/// `host_rewrite_literal`, `auto_host_rewrite`, `host_rewrite_header`, `host_rewrite_path_regex`.
+/// `host_rewrite_literal`, `auto_host_rewrite`, `host_rewrite_header`, `host_rewrite_path_regex`, `host_rewrite`.
 pub enum HostRewrite {
     Literal(ByteStr),
     /// The hostname of the upstream host that was picked; the router does it.
@@ -24,11 +29,14 @@ pub enum HostRewrite {
     Header(HeaderName),
     /// What a substitution makes of the path.
     PathRegex(Box<RegexSubstitution>),
+    /// `host_rewrite`: what a format makes of the request.
+    Format(Box<Formatter>),
 }
 
 impl PathRewrite {
     /// The new path with its query, or `None` when it stays.
-    pub(super) fn apply(&self, path: &str, matched: usize) -> Option<String> {
+    pub(super) fn apply(&self, head: &RequestHead, matched: usize, info: &StreamInfo) -> Option<String> {
+        let path: &str = &head.path;
         match self {
             PathRewrite::Prefix(prefix) => Some(replace_start(path, matched, prefix)),
             PathRewrite::Regex(substitution) => {
@@ -41,13 +49,17 @@ impl PathRewrite {
                 let new = rewrite.apply(only);
                 Some(new.map_or_else(|| path.to_owned(), |new| replace_start(path, only.len(), &new)))
             }
+            PathRewrite::Format(format) => {
+                let new = formatted(format, "", head, info)?;
+                Some(replace_start(path, path_only(path).len(), &new))
+            }
         }
     }
 }
 
 impl HostRewrite {
     /// The new authority, unless it stays or is not known before a host is picked.
-    pub(super) fn host(&self, head: &RequestHead) -> Option<ByteStr> {
+    pub(super) fn host(&self, head: &RequestHead, info: &StreamInfo) -> Option<ByteStr> {
         match self {
             HostRewrite::Literal(host) => Some(host.clone()),
             HostRewrite::Auto => None,
@@ -58,8 +70,17 @@ impl HostRewrite {
             HostRewrite::PathRegex(substitution) => {
                 replace_all(substitution, path_only(&head.path)).filter(|host| !host.is_empty()).map(ByteStr::from)
             }
+            HostRewrite::Format(format) => formatted(format, "-", head, info).map(ByteStr::from),
         }
     }
+}
+
+/// What a format makes of a request; `None` for nothing. Whether it can stand where it goes is checked when it is sent.
+pub(super) fn formatted(format: &Formatter, empty: &str, head: &RequestHead, info: &StreamInfo) -> Option<String> {
+    let cx = LogContext { request: Some(head), response: None, trailers: None, info, kind: AccessLogType::NotSet };
+    let mut out = Vec::new();
+    format.write(&cx, empty, &mut out);
+    String::from_utf8(out).ok().filter(|text| !text.is_empty())
 }
 
 /// `path` with its first `len` bytes replaced.

@@ -5,7 +5,6 @@ use crate::config::{Path, Reject};
 
 /// Field names and what they ask for. A field of this name is refused wherever a builder meets it.
 pub const UNSUPPORTED: &[(&str, &str)] = &[
-    ("body_format", "formatting the body of a direct response"),
     ("cluster_specifier_plugin", "choosing a cluster by an extension"),
     ("cluster_specifier_plugins", "choosing a cluster by an extension"),
     ("cors", "CORS as a route field (use typed_per_filter_config of envoy.filters.http.cors)"),
@@ -14,7 +13,6 @@ pub const UNSUPPORTED: &[(&str, &str)] = &[
     ("filter_action", "filter actions"),
     ("filter_state", "filter state"),
     ("hedge_policy", "request hedging"),
-    ("host_rewrite", "formatting the host"),
     ("include_is_timeout_retry_header", "x-envoy-is-timeout-retry"),
     ("include_vh_rate_limits", "rate limits"),
     ("inline_cluster_specifier_plugin", "choosing a cluster by an extension"),
@@ -23,7 +21,6 @@ pub const UNSUPPORTED: &[(&str, &str)] = &[
     ("matcher", "route matching by a match tree"),
     ("max_internal_redirects", "internal redirects"),
     ("metadata_match", "subset load balancing"),
-    ("path_rewrite", "formatting the path"),
     ("proxy_protocol_config", "the PROXY protocol in front of a CONNECT payload"),
     ("rate_limits", "rate limits"),
     ("refresh_cluster_on_retry", "choosing a cluster anew for a retry"),

@@ -79,13 +79,14 @@ pub async fn route<S: RouterStream>(
         Action::Route(action) => forward(config, stream, &route, action, body).await,
         Action::Redirect(_) => {
             config.stats.inc(RouterStats::RQ_DIRECT_RESPONSE);
-            stream.with(|head, _| replies::own(&route, head, !config.suppress_envoy_headers))
+            stream.with(|head, info| replies::own(&route, head, info, !config.suppress_envoy_headers))
         }
         Action::DirectResponse(_) => {
             config.stats.inc(RouterStats::RQ_DIRECT_RESPONSE);
-            stream.with(|head, _| replies::own(&route, head, !config.suppress_envoy_headers))
+            stream.with(|head, info| replies::own(&route, head, info, !config.suppress_envoy_headers))
         }
-        Action::NonForwarding => replies::no_route(),
+        // As in Envoy, where such a route has a cluster without a name.
+        Action::NonForwarding => replies::no_cluster(http::StatusCode::SERVICE_UNAVAILABLE),
     }
 }
 

@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 
 use http::StatusCode;
-use http::header::{HeaderName, HeaderValue, LOCATION};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 
 use super::Outcome;
 use crate::http::{ExchangeError, RequestHead, ResetReason};
 use crate::http_filters::LocalReply;
 use crate::pool::LeaseError;
 use crate::route::RouteMatch;
-use crate::stream_info::ResponseFlags;
+use crate::stream_info::{ResponseFlags, StreamInfo};
 
 const X_ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 
@@ -28,9 +28,12 @@ pub fn no_healthy_upstream() -> LocalReply {
 }
 
 /// The route's own answer: a redirect or a direct response.
-pub fn own(route: &RouteMatch, head: &mut RequestHead, keep_originals: bool) -> Outcome {
-    let Some(own) = route.own_reply(head, keep_originals) else { return no_route() };
+pub fn own(route: &RouteMatch, head: &mut RequestHead, info: &mut StreamInfo, keep_originals: bool) -> Outcome {
+    let Some(own) = route.own_reply(head, info, keep_originals) else { return no_route() };
     let mut reply = LocalReply::new(own.status, own.body, "direct_response").on_route();
+    if let Some(content_type) = own.content_type {
+        reply.headers.insert(CONTENT_TYPE, content_type);
+    }
     if let Some(location) = own.location {
         match HeaderValue::try_from(location) {
             Ok(location) => drop(reply.headers.insert(LOCATION, location)),

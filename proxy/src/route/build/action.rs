@@ -15,6 +15,7 @@ use crate::config::data_source::DataSource;
 use crate::config::matcher::RegexSubstitution;
 use crate::config::values::{decode, optional_duration};
 use crate::config::{Path, Reject};
+use crate::formatter::{Extensions, Formatter, LineFormat};
 use crate::route::action::{
     Action, ConnectConfig, DirectResponse, MaxStreamDuration, RouteAction, RoutingPriority, Timeouts, UpgradeConfig,
 };
@@ -97,7 +98,6 @@ impl Cx<'_> {
             path,
             &[
                 ("metadata_match", metadata_match.is_some()),
-                ("path_rewrite", !path_rewrite.is_empty()),
                 ("early_data_policy", early_data_policy.is_some()),
                 ("retry_policy_typed_config", retry_policy_typed_config.is_some()),
                 ("request_mirror_policies", !request_mirror_policies.is_empty()),
@@ -127,7 +127,7 @@ impl Cx<'_> {
         };
         let hash_path = path.field("hash_policy");
         let hash_policy = hash_policy.iter().enumerate().map(|(i, p)| HashPolicy::build(p, &hash_path.index(i)));
-        let rewrites = Rewrites { prefix_rewrite, regex_rewrite, path_rewrite_policy };
+        let rewrites = Rewrites { prefix_rewrite, regex_rewrite, path_rewrite_policy, path_rewrite };
         Ok(RouteAction {
             cluster: self.cluster_specifier(cluster_specifier.as_ref(), path)?,
             cluster_not_found_response_code: not_found_code(*cluster_not_found_response_code, path)?,
@@ -177,14 +177,22 @@ struct Rewrites<'p> {
     prefix_rewrite: &'p str,
     regex_rewrite: &'p Option<xds_protos::envoy::r#type::matcher::v3::RegexMatchAndSubstitute>,
     path_rewrite_policy: &'p Option<TypedExtensionConfig>,
+    path_rewrite: &'p str,
 }
 
 impl Rewrites<'_> {
     fn build(&self, matcher: &RouteMatcher, path: &Path) -> Result<Option<PathRewrite>, Reject> {
-        let Rewrites { prefix_rewrite, regex_rewrite, path_rewrite_policy } = self;
-        let set = [!prefix_rewrite.is_empty(), regex_rewrite.is_some(), path_rewrite_policy.is_some()];
+        let Rewrites { prefix_rewrite, regex_rewrite, path_rewrite_policy, path_rewrite } = self;
+        let set = [
+            !prefix_rewrite.is_empty(),
+            regex_rewrite.is_some(),
+            path_rewrite_policy.is_some(),
+            !path_rewrite.is_empty(),
+        ];
         if set.iter().filter(|is_set| **is_set).count() > 1 {
-            return Err(path.reject("expected only one of prefix_rewrite, regex_rewrite or path_rewrite_policy"));
+            return Err(
+                path.reject("expected only one of prefix_rewrite, regex_rewrite, path_rewrite_policy or path_rewrite")
+            );
         }
         let template = match &matcher.path {
             PathMatcher::UriTemplate(template) => Some(template),
@@ -199,6 +207,9 @@ impl Rewrites<'_> {
         if let Some(rewrite) = regex_rewrite {
             let substitution = RegexSubstitution::build(rewrite, &path.field("regex_rewrite"))?;
             return Ok(Some(PathRewrite::Regex(Box::new(substitution))));
+        }
+        if !path_rewrite.is_empty() {
+            return Ok(Some(PathRewrite::Format(format(path_rewrite, &path.field("path_rewrite"))?)));
         }
         let Some(TypedExtensionConfig { name, typed_config }) = path_rewrite_policy else { return Ok(None) };
         let path = path.field("path_rewrite_policy");
@@ -234,8 +245,15 @@ fn host_rewrite(proto: Option<&HostRewriteSpecifier>, path: &Path) -> Result<Opt
             let substitution = RegexSubstitution::build(rewrite, &path.field("host_rewrite_path_regex"))?;
             Some(HostRewrite::PathRegex(Box::new(substitution)))
         }
-        Some(HostRewriteSpecifier::HostRewrite(_)) => return Err(reject(path, "host_rewrite")),
+        Some(HostRewriteSpecifier::HostRewrite(host)) if host.is_empty() => None,
+        Some(HostRewriteSpecifier::HostRewrite(host)) => {
+            Some(HostRewrite::Format(format(host, &path.field("host_rewrite"))?))
+        }
     })
+}
+
+fn format(text: &str, path: &Path) -> Result<Box<Formatter>, Reject> {
+    Formatter::parse(text, Extensions::default()).map(Box::new).map_err(|why| path.reject(why))
 }
 
 fn upgrades(protos: &[route_action::UpgradeConfig], path: &Path) -> Result<Box<[UpgradeConfig]>, Reject> {
@@ -309,7 +327,8 @@ fn redirect_action(proto: &pb::RedirectAction, path: &Path) -> Result<RedirectAc
         Some(PathRewriteSpecifier::RegexRewrite(rewrite)) => {
             PathRedirect::Regex(Box::new(RegexSubstitution::build(rewrite, &path.field("regex_rewrite"))?))
         }
-        Some(PathRewriteSpecifier::PathRewrite(_)) => return Err(reject(path, "path_rewrite")),
+        Some(PathRewriteSpecifier::PathRewrite(to)) if to.is_empty() => PathRedirect::Keep,
+        Some(PathRewriteSpecifier::PathRewrite(to)) => PathRedirect::Format(format(to, &path.field("path_rewrite"))?),
     };
     Ok(RedirectAction {
         response_code,
@@ -323,7 +342,8 @@ fn redirect_action(proto: &pb::RedirectAction, path: &Path) -> Result<RedirectAc
 
 fn direct_response(proto: &pb::DirectResponseAction, max_body: u32, path: &Path) -> Result<DirectResponse, Reject> {
     let pb::DirectResponseAction { status, body, body_format } = proto;
-    refuse(path, &[("body_format", body_format.is_some())])?;
+    let format_path = path.field("body_format");
+    let format = body_format.as_ref().map(|format| LineFormat::build(format, &format_path)).transpose()?;
     let code = u16::try_from(*status).ok().filter(|code| (200..600).contains(code));
     let code = code.and_then(|code| StatusCode::from_u16(code).ok());
     let status_path = path.field("status");
@@ -334,5 +354,5 @@ fn direct_response(proto: &pb::DirectResponseAction, max_body: u32, path: &Path)
         let why = format_args!("response body size is {} bytes; maximum is {max_body}", body.len());
         return Err(body_path.reject(why));
     }
-    Ok(DirectResponse { status, body })
+    Ok(DirectResponse { status, body, body_format: format.map(Box::new) })
 }

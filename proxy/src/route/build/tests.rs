@@ -267,10 +267,6 @@ fn what_is_not_supported_is_refused_by_name() {
     let typed = "{'@type': type.googleapis.com/google.protobuf.Struct, value: {}}";
     let metadata = "{filter: f, path: [{key: k}], value: {present_match: true}}";
     let cases = [
-        (
-            "body_format",
-            acting("direct_response: {status: 200, body_format: {text_format_source: {inline_string: x}}}"),
-        ),
         ("cluster_specifier_plugin", acting("route: {cluster_specifier_plugin: x}")),
         ("cluster_specifier_plugins", format!("{{cluster_specifier_plugins: [{{extension: {any}}}]}}")),
         ("cors", routing("cors: {}")),
@@ -281,7 +277,6 @@ fn what_is_not_supported_is_refused_by_name() {
         ("filter_state", matching("filter_state: [{key: k, string_match: {exact: a}}]")),
         ("hedge_policy", routing("hedge_policy: {}")),
         ("hedge_policy", hosting("hedge_policy: {}")),
-        ("host_rewrite", routing("host_rewrite: x")),
         ("include_is_timeout_retry_header", hosting("include_is_timeout_retry_header: true")),
         ("include_vh_rate_limits", routing("include_vh_rate_limits: true")),
         (
@@ -297,8 +292,6 @@ fn what_is_not_supported_is_refused_by_name() {
             "metadata_match",
             acting("route: {weighted_clusters: {clusters: [{name: c, weight: 1, metadata_match: {}}]}}"),
         ),
-        ("path_rewrite", routing("path_rewrite: /x")),
-        ("path_rewrite", acting("redirect: {path_rewrite: /x}")),
         (
             "proxy_protocol_config",
             routing("upgrade_configs: [{upgrade_type: CONNECT, connect_config: {proxy_protocol_config: {}}}]"),

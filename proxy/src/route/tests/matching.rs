@@ -245,7 +245,7 @@ virtual_hosts:
     assert!(!find("external.test", &[internal]).unwrap().is_tls_redirect());
     let found = find("external.test", &[]).unwrap();
     assert!(found.is_tls_redirect() && found.entry().name.is_empty());
-    let reply = found.own_reply(&mut get("external.test:80", "/x?q", &[]), true).unwrap();
+    let reply = found.own_reply(&mut get("external.test:80", "/x?q", &[]), &mut info(), true).unwrap();
     assert_eq!(reply.status, StatusCode::MOVED_PERMANENTLY);
     assert_eq!(reply.location.as_deref(), Some("https://external.test:80/x?q"));
     let mut head = ResponseHead::new(reply.status);

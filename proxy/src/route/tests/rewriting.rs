@@ -158,13 +158,70 @@ fn redirects_say_where_to() {
         ("a.test", "/w", "200 -", ""),
     ] {
         let mut head = get(host, path, &[]);
-        let reply = table.find(&head, &info(), 0).unwrap().own_reply(&mut head, true).unwrap();
+        let reply = table.find(&head, &info(), 0).unwrap().own_reply(&mut head, &mut info(), true).unwrap();
         let location = reply.location.as_deref().unwrap_or("-");
         assert_eq!(format!("{} {location}", reply.status.as_u16()), want);
         assert_eq!(values(&head.headers, "x-envoy-original-path"), original, "{path}");
     }
     let mut head = get("a.test", "/v", &[]);
-    assert_eq!(table.find(&head, &info(), 0).unwrap().own_reply(&mut head, true).unwrap().body, "made");
+    assert_eq!(table.find(&head, &info(), 0).unwrap().own_reply(&mut head, &mut info(), true).unwrap().body, "made");
     let forward = routes("- {match: {prefix: /}, route: {cluster: c}}");
-    assert!(forward.find(&head, &info(), 0).unwrap().own_reply(&mut head, true).is_none());
+    assert!(forward.find(&head, &info(), 0).unwrap().own_reply(&mut head, &mut info(), true).is_none());
+}
+
+#[test]
+fn formats_make_paths_hosts_and_bodies() {
+    let table = routes(
+        "
+- {match: {prefix: /a}, route: {cluster: c, path_rewrite: '/x%REQ(a)%'}}
+- {match: {prefix: /b}, route: {cluster: c, path_rewrite: '/x?z=1'}}
+- {match: {prefix: /c}, route: {cluster: c, path_rewrite: '%REQ(a)%'}}
+- {match: {prefix: /d}, route: {cluster: c, host_rewrite: 'h%REQ(a)%', append_x_forwarded_host: true}}
+- {match: {prefix: /e}, route: {cluster: c, host_rewrite: '%REQ(a)%'}}
+- {match: {prefix: /f}, redirect: {path_rewrite: '/x%REQ(a)%'}}
+- {match: {prefix: /g}, redirect: {path_rewrite: '/x%REQ(a)%?z'}}
+- {match: {prefix: /h}, redirect: {path_rewrite: '/x%REQ(a)%', strip_query: true}}
+- {match: {prefix: /j}, redirect: {path_rewrite: '%REQ(a)%'}}",
+    );
+    for (path, header, want) in [
+        ("/a/b?q=1", "", "a.test /x?q=1 -  /a/b?q=1"),
+        ("/a/b?q=1", "/v", "a.test /x/v?q=1 -  /a/b?q=1"),
+        ("/b/x?q=1", "", "a.test /x?z=1?q=1 -  /b/x?q=1"),
+        ("/c/x?q=1", "", "a.test /c/x?q=1 -  "),
+        ("/d", "zz", "hzz /d a.test a.test "),
+        ("/e", "", "a.test /e -  "),
+    ] {
+        let [host, path, original_host, forwarded_host, original_path] =
+            forwarded(&table, get("a.test", path, &[("a", header)]), true);
+        let original_host = if original_host.is_empty() { "-" } else { &original_host };
+        assert_eq!(format!("{host} {path} {original_host} {forwarded_host} {original_path}"), want);
+    }
+    let [host, ..] = forwarded(&table, get("a.test", "/e", &[]), true);
+    assert_eq!(host, "-", "as in Envoy, a missing value is a dash in a host");
+    for (path, headers, want) in [
+        ("/f/x?q", &[("a", "1")][..], "http://a.test/x1?q"),
+        ("/g/x?q", &[("a", "1")], "http://a.test/x1?z"),
+        ("/h/x?q", &[("a", "1")], "http://a.test/x1"),
+        ("/j/x?q", &[], "http://a.test/j/x?q"),
+    ] {
+        let mut head = get("a.test", path, headers);
+        let reply = table.find(&head, &info(), 0).unwrap().own_reply(&mut head, &mut info(), true).unwrap();
+        assert_eq!((reply.location.as_deref(), &*head.path), (Some(want), path));
+    }
+}
+
+#[test]
+fn a_direct_response_may_be_formatted() {
+    let table = routes(
+        "
+- {match: {prefix: /i}, direct_response: {status: 200, body: {inline_string: 'x%PROTOCOL%'}, body_format: {text_format_source: {inline_string: 'b%PROTOCOL%|%LOCAL_REPLY_BODY%|%REQ(none)%|%RESPONSE_CODE%'}, content_type: 'a/b'}}}
+- {match: {prefix: /j}, direct_response: {status: 200, body_format: {json_format: {a: '%PROTOCOL%'}}}}",
+    );
+    for (path, body, content_type) in
+        [("/i", "bHTTP/1.1|x%PROTOCOL%|-|0", "a/b"), ("/j", "{\"a\":\"HTTP/1.1\"}\n", "application/json")]
+    {
+        let mut head = get("a.test", path, &[]);
+        let reply = table.find(&head, &info(), 0).unwrap().own_reply(&mut head, &mut info(), true).unwrap();
+        assert_eq!((reply.body, reply.content_type.unwrap()), (body.into(), content_type.parse().unwrap()));
+    }
 }
