@@ -1,7 +1,7 @@
 //! Follows the 9-byte frame headers (RFC 9113 §4.1) of one direction of a connection as its bytes pass by.
 //!
 //! Pure: bytes in, events out. Payloads are skipped, never copied, but for the few bytes that [`Walker`] needs of
-//! RST_STREAM, GOAWAY, SETTINGS and padded DATA. However the bytes are cut into pieces, the events are the same.
+//! RST_STREAM, GOAWAY, SETTINGS, HEADERS and padded DATA. However the bytes are cut into pieces, the events are the same.
 
 /// The type octet of a frame.
 pub mod kind {
@@ -25,6 +25,7 @@ pub mod flag {
     pub const END_STREAM: u8 = 0x1;
     pub const END_HEADERS: u8 = 0x4;
     pub const PADDED: u8 = 0x8;
+    pub const PRIORITY: u8 = 0x20;
 }
 
 /// Octets of a frame header.
@@ -61,6 +62,11 @@ impl FrameHeader {
         u64::from(self.length) + HEADER_LEN as u64
     }
 
+    /// Of the header block in the payload of HEADERS: padding length and priority stand before it.
+    pub fn block_offset(&self) -> usize {
+        usize::from(self.has(flag::PADDED)) + if self.has(flag::PRIORITY) { 5 } else { 0 }
+    }
+
     /// How many payload octets make one [`Event::Unit`]; 0 for frames whose payload nobody looks at.
     fn unit(&self) -> usize {
         match self.kind {
@@ -68,6 +74,7 @@ impl FrameHeader {
             kind::GOAWAY => 8,
             kind::SETTINGS => 6,
             kind::DATA if self.has(flag::PADDED) => 1,
+            kind::HEADERS => 1 + self.block_offset(),
             _ => 0,
         }
     }
@@ -77,8 +84,8 @@ impl FrameHeader {
 pub enum Event {
     /// A frame's header is complete.
     Header(FrameHeader),
-    /// The first octets of a RST_STREAM (error code), GOAWAY (last stream id, error code) or padded DATA (pad length), or
-    /// one parameter of a SETTINGS frame. Only as many octets as that takes are set. A frame too short for it has none.
+    /// The first octets of a RST_STREAM (error code), GOAWAY (last stream id, error code), padded DATA (pad length) or
+    /// HEADERS (up to the first of the header block), or one parameter of a SETTINGS frame. Only as many octets as that takes are set. A frame too short for it has none.
     Unit(FrameHeader, [u8; 8]),
 }
 
@@ -239,11 +246,12 @@ mod tests {
                 Event::Header(_) => None,
             })
             .collect();
-        assert_eq!(units.len(), 5, "{units:?}");
+        assert_eq!(units.len(), 6, "{units:?}");
         assert_eq!(units[0].1, 0x0003_0000, "MAX_CONCURRENT_STREAMS and the high half of its value");
-        assert_eq!(units[2].1 >> 24, 3, "pad length");
-        assert_eq!(units[3], (kind::RST_STREAM, 8, units[3].2));
-        assert_eq!(units[4], (kind::GOAWAY, 5, 11));
+        assert_eq!(units[2].1 >> 24, u32::from(b'b'), "of the header block");
+        assert_eq!(units[3].1 >> 24, 3, "pad length");
+        assert_eq!(units[4], (kind::RST_STREAM, 8, units[4].2));
+        assert_eq!(units[5], (kind::GOAWAY, 5, 11));
         assert_eq!(
             seen.last(),
             Some(&Event::Header(FrameHeader { length: 1, kind: 200, flags: 255, stream_id: 0x7fff_ffff }))

@@ -6,7 +6,7 @@
 //! rest of the canonical check on what came, and the translation of what is sent.
 //!
 //! Lost in `h2` before anybody here sees it: what follows `#` in `:path` (cut off, never forwarded), pseudo-headers in
-//! trailers (dropped), and requests whose `:path` has a byte that no URI may hold (reset).
+//! trailers (dropped; [`super::flood`] finds those of requests), and requests whose `:path` has a byte that no URI may hold (reset).
 
 use std::borrow::Cow;
 

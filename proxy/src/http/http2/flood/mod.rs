@@ -116,6 +116,8 @@ pub enum Violation {
     Headers,
     /// A frame whose length its type forbids (RFC 9113 §4.2).
     FrameSize,
+    /// A pseudo-header in trailers (RFC 9113 §8.1), which `h2` drops without a word.
+    PseudoTrailer,
     /// SETTINGS_INITIAL_WINDOW_SIZE above 2^31-1 (RFC 9113 §6.5.2).
     WindowSetting,
 }
@@ -126,6 +128,7 @@ impl Violation {
         match self {
             Violation::FrameSize => Reason::FRAME_SIZE_ERROR,
             Violation::WindowSetting => Reason::FLOW_CONTROL_ERROR,
+            Violation::PseudoTrailer => Reason::PROTOCOL_ERROR,
             _ => Reason::ENHANCE_YOUR_CALM,
         }
     }
@@ -139,6 +142,7 @@ impl Violation {
             Violation::Resets | Violation::Faults => "http2.inbound_reset_flood",
             Violation::Continuation | Violation::Headers => "http2.inbound_continuation_flood",
             Violation::FrameSize | Violation::WindowSetting => "http2.frame_error",
+            Violation::PseudoTrailer => "http2.violation.of.messaging.rule",
         }
     }
 
@@ -150,7 +154,9 @@ impl Violation {
             Violation::WindowUpdate => stats.inc(Http2Stats::INBOUND_WINDOW_UPDATE_FRAMES_FLOOD),
             Violation::Resets | Violation::Faults => stats.inc(Http2Stats::INBOUND_RESET_FLOOD),
             Violation::Continuation | Violation::Headers => stats.inc(Http2Stats::INBOUND_CONTINUATION_FLOOD),
-            Violation::FrameSize | Violation::WindowSetting => stats.inc(Http2Stats::RX_MESSAGING_ERROR),
+            Violation::FrameSize | Violation::WindowSetting | Violation::PseudoTrailer => {
+                stats.inc(Http2Stats::RX_MESSAGING_ERROR)
+            }
         }
     }
 }
@@ -188,6 +194,8 @@ pub struct Flood {
     window_updates: u64,
     data_sent: u64,
     headers: u64,
+    /// The HEADERS being received are trailers.
+    is_trailers: bool,
     /// CONTINUATION frames and octets of the header block being received.
     block: Option<(u32, u64)>,
 }
@@ -210,6 +218,7 @@ impl Flood {
             window_updates: 0,
             data_sent: 0,
             headers: 0,
+            is_trailers: false,
             block: None,
         }
     }
@@ -237,6 +246,10 @@ impl Flood {
                     self.payload(frame.length <= padding && !frame.has(flag::END_STREAM))
                 }
                 kind::RST_STREAM => self.received_reset(frame, Event::number(unit, 0)),
+                kind::HEADERS => {
+                    let first = unit.get(frame.block_offset()).copied().unwrap_or_default();
+                    if self.is_trailers && is_pseudo(first) { Err(Violation::PseudoTrailer) } else { Ok(()) }
+                }
                 // Only the identifier's low octet can differ from 4 in what is left; the value starts at octet 2.
                 kind::SETTINGS if unit[0] == 0 && unit[1] == 4 && Event::number(unit, 2) > 0x7fff_ffff => {
                     Err(Violation::WindowSetting)
@@ -279,7 +292,9 @@ impl Flood {
 
     fn headers_frame(&mut self, frame: &FrameHeader, now: Instant) -> Result<(), Violation> {
         self.block = (!frame.has(flag::END_HEADERS)).then_some((0, u64::from(frame.length)));
-        if self.limits.side == Side::Server && frame.stream_id > self.max_stream_id {
+        // A client cannot tell trailers from a head without knowing of each stream what came before.
+        self.is_trailers = self.limits.side == Side::Server && frame.stream_id <= self.max_stream_id;
+        if self.limits.side == Side::Server && !self.is_trailers {
             self.opened_stream(frame.stream_id, now);
         }
         self.headers += 1;
@@ -385,6 +400,19 @@ fn check_length(frame: &FrameHeader) -> Result<(), Violation> {
         _ => true,
     };
     if fits { Ok(()) } else { Err(Violation::FrameSize) }
+}
+
+/// Whether a header block that begins with this octet (RFC 7541 §6) begins with a pseudo-header, as far as one octet tells:
+/// pseudo-headers stand first and have the entries 1 to 14 of the static table, which encoders use.
+fn is_pseudo(first: u8) -> bool {
+    let index = match first {
+        0x80.. => first & 0x7f,
+        0x40..0x80 => first & 0x3f,
+        // A change of the table's size.
+        0x20..0x40 => 0,
+        _ => first & 0x0f,
+    };
+    (1..=14).contains(&index)
 }
 
 fn within(n: u64, most: u64, violation: Violation) -> Result<(), Violation> {

@@ -81,7 +81,9 @@ impl<S: CodecService> Stream<S> {
                 return self.respond.send_reset(Reason::PROTOCOL_ERROR);
             }
             Err(Refusal::Answer(bad)) => {
-                let reply = Rc::clone(&self.shared.service).bad_request(bad);
+                let mut reply = Rc::clone(&self.shared.service).bad_request(bad);
+                // Unlike in HTTP/1, where the next request begins is known.
+                reply.close_connection = false;
                 return self.answer(reply, Asked { is_head: false, is_extended_connect: false }).await;
             }
         };
@@ -117,7 +119,9 @@ impl<S: CodecService> Stream<S> {
     fn bad_request(&self, status: StatusCode) -> Reply {
         let details = self.ctl.reset_details.borrow().clone().unwrap_or(Cow::Borrowed(head::details::MESSAGING));
         let bad = BadRequest { status, details, protocol: Protocol::Http2, head: None };
-        Rc::clone(&self.shared.service).bad_request(bad)
+        let mut reply = Rc::clone(&self.shared.service).bad_request(bad);
+        reply.close_connection = false;
+        reply
     }
 
     fn body(&self, recv: RecvStream, head: &crate::http::RequestHead) -> Body {
@@ -179,7 +183,10 @@ impl<S: CodecService> Stream<S> {
         if close_connection {
             self.shared.close_requested.set(true);
         }
-        let bodiless = asked.is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        // To an extended CONNECT success says "the tunnel is open", which without 101 it is not: it is closed at once.
+        let no_tunnel = asked.is_extended_connect && head.status.is_success();
+        let bodiless =
+            asked.is_head || no_tunnel || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let end = bodiless || body.is_end_stream();
         let response = head::response_to_send(head, asked.is_extended_connect);
         let head_bytes = (head::decoded_size(response.headers()) + HEADER_LEN) as u64;

@@ -185,6 +185,22 @@ fn broken_bodies_cost_their_stream() {
         ("tr-no-es", [post(b"5"), data(false, b"hello"), trailers(&[(b"a", b"b")], 0)].concat(), Owed::Reset(1)),
         ("tr-upper", [post(b"5"), data(false, b"hello"), trailers(&[(b"A", b"b")], 1)].concat(), Owed::GoAway(1)),
         ("tr-crlf", [post(b"5"), data(false, b"hello"), trailers(&[(b"a", b"b\r\n")], 1)].concat(), Owed::GoAway(1)),
+        // :path, as encoders write it; h2 itself does not tell.
+        (
+            "tr-pseudo",
+            [post(b"5"), data(false, b"hello"), frame(kind::HEADERS, 5, 3, &[0x84])].concat(),
+            Owed::GoAway(1),
+        ),
+        (
+            "tr-pseudo-lit",
+            [post(b"5"), data(false, b"hello"), frame(kind::HEADERS, 5, 3, b"\x04\x02/x")].concat(),
+            Owed::GoAway(1),
+        ),
+        (
+            "tr-pseudo-padded",
+            [post(b"5"), data(false, b"hello"), frame(kind::HEADERS, 0x2d, 3, b"\x02\0\0\0\0\x01\x84\0\0")].concat(),
+            Owed::GoAway(1),
+        ),
         ("tr-early", [post(b"9"), data(false, b"hello"), trailers(&[(b"a", b"b")], 1)].concat(), Owed::Reset(1)),
     ];
     for (id, bytes, owed) in cases {

@@ -354,6 +354,21 @@ fn answers_without_body_have_none() {
 
 #[test]
 fn tunnels_carry_bytes_both_ways() {
+    run(async {
+        let service = Service::new(|_| async {
+            let mut reply = reply(200, Body::Full(Bytes::from_static(b"no tunnel")));
+            reply.head.headers.insert("content-length", http::HeaderValue::from_static("9"));
+            reply
+        });
+        let mut settings = server_settings();
+        settings.options.allow_connect = true;
+        let (_served, io) = serve(service, settings);
+        let mut raw = Raw::client(io).await;
+        let connect = [&GET[1..], &[(b":method", b"CONNECT"), (b":protocol", b"websocket")]].concat();
+        raw.headers(1, &connect, false).await;
+        let head = raw.next_of(&[kind::HEADERS]).await.unwrap();
+        assert_eq!((head.payload, head.head.has(flag::END_STREAM)), (vec![0x88], true), "200, and closed at once");
+    });
     let tunnel = |settings: crate::http::http2::ServerSettings, request: http::Request<()>| {
         run(async {
             let service = Service::new(|mut request| async move {
