@@ -410,8 +410,22 @@ impl<S: CodecService> Connection<S> {
     }
 
     fn poll_call(&mut self, cx: &mut Context<'_>) -> Step {
+        // The peer is looked at before the reply is: one that went away gets none, as in Envoy.
+        let mut polled = false;
         loop {
             let State::Call(calling) = &mut self.state else { return Step::Again };
+            if calling.waited {
+                let watched = self.wire.borrow_mut().watch(cx);
+                match watched {
+                    Watched::Closed => {
+                        self.cut(EndCause::Peer);
+                        return Step::Again;
+                    }
+                    Watched::Nothing if polled => return Step::Pending,
+                    Watched::Nothing | Watched::Bytes => {}
+                }
+                self.wire.borrow().note_received();
+            }
             if let Poll::Ready(reply) = calling.call.as_mut().poll(cx) {
                 if let State::Call(Calling { call, exchange, waited, .. }) = self.take_state() {
                     // With it goes the request's body, if nobody took it.
@@ -424,6 +438,7 @@ impl<S: CodecService> Connection<S> {
             let violation = self.wire.borrow().violation;
             if let Some(violation) = violation {
                 if !std::mem::replace(&mut calling.told, true) {
+                    polled = false;
                     continue;
                 }
                 if let State::Call(Calling { call, exchange, .. }) = self.take_state() {
@@ -432,27 +447,16 @@ impl<S: CodecService> Connection<S> {
                 }
                 return Step::Again;
             }
+            polled = true;
             calling.exchange.interim(&mut self.out, &self.settings);
-            let mut watched = self.wire.borrow_mut().watch(cx);
-            self.wire.borrow().note_received();
             if !self.out.is_empty() {
-                match self.flush(cx) {
-                    Ok(Poll::Ready(())) => {}
-                    Ok(Poll::Pending) if self.write_stalled(cx) => {
-                        self.cut(EndCause::WriteStall);
-                        return Step::Again;
-                    }
-                    Ok(Poll::Pending) => {}
-                    Err(_) => watched = Watched::Closed,
-                }
-            }
-            match watched {
-                Watched::Nothing => return Step::Pending,
-                Watched::Bytes => {}
-                Watched::Closed => {
-                    self.cut(EndCause::Peer);
-                    return Step::Again;
-                }
+                let cause = match self.flush(cx) {
+                    Ok(Poll::Pending) if self.write_stalled(cx) => EndCause::WriteStall,
+                    Err(_) => EndCause::Peer,
+                    Ok(_) => continue,
+                };
+                self.cut(cause);
+                return Step::Again;
             }
         }
     }
@@ -493,6 +497,7 @@ impl<S: CodecService> Connection<S> {
             match closing.phase {
                 Phase::HalfClose if shut => closing.phase = Phase::Linger,
                 Phase::Close if shut || self.timer.poll(cx, since + SHUTDOWN_TIMEOUT).is_ready() => {
+                    wire.discard_received(cx);
                     return Step::End(end);
                 }
                 Phase::Close => return Step::Pending,

@@ -159,6 +159,17 @@ impl Wire {
         Some(false)
     }
 
+    /// Takes what has arrived, within bounds: a socket that is closed with unread bytes is reset, and the peer may lose what
+    /// was written to it.
+    pub fn discard_received(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..8 {
+            match poll_discard(&mut self.io, cx) {
+                Poll::Ready(Ok(n)) if n > 0 => {}
+                _ => return,
+            }
+        }
+    }
+
     /// The last thing before the socket is dropped.
     pub fn finish_close(&mut self, reset: bool, cx: &mut Context<'_>) {
         match &self.io {
