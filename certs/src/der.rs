@@ -23,6 +23,7 @@ pub(crate) const SET: u8 = 0x31;
 
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
+const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x1e];
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
 /// id-pe-tlsfeature (RFC 7633).
 const TLS_FEATURE: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x18];
@@ -98,6 +99,10 @@ pub(crate) struct Cert<'a> {
     pub(crate) not_after: i64,
     /// `SubjectPublicKeyInfo`, with its header.
     pub(crate) spki: &'a [u8],
+    /// What is signed, with its header; with which algorithm (the contents of the `AlgorithmIdentifier`); the signature.
+    pub(crate) signed: &'a [u8],
+    pub(crate) signature_algorithm: &'a [u8],
+    pub(crate) signature: &'a [u8],
     extensions: &'a [u8],
 }
 
@@ -108,7 +113,11 @@ impl<'a> Cert<'a> {
         if !outer.is_empty() {
             return None;
         }
-        let mut tbs = Reader::new(Reader::new(certificate.value).take(SEQUENCE)?.value);
+        let mut certificate = Reader::new(certificate.value);
+        let signed = certificate.take(SEQUENCE)?;
+        let signature_algorithm = certificate.take(SEQUENCE)?.value;
+        let signature = certificate.take(BIT_STRING)?.value.strip_prefix(&[0])?;
+        let mut tbs = Reader::new(signed.value);
         tbs.take(0xa0); // version
         let serial = tbs.take(INTEGER)?.value;
         tbs.take(SEQUENCE)?; // signature algorithm
@@ -124,11 +133,32 @@ impl<'a> Cert<'a> {
             Some(tagged) => Reader::new(tagged.value).take(SEQUENCE)?.value,
             None => &[],
         };
-        Some(Self { serial, issuer, subject, not_before, not_after, spki, extensions })
+        let signed = signed.whole;
+        Some(Self {
+            serial,
+            issuer,
+            subject,
+            not_before,
+            not_after,
+            spki,
+            signed,
+            signature_algorithm,
+            signature,
+            extensions,
+        })
     }
 
     pub(crate) fn is_self_issued(&self) -> bool {
         self.issuer == self.subject
+    }
+
+    pub(crate) fn has_extensions(&self) -> bool {
+        !self.extensions.is_empty()
+    }
+
+    /// Whether there is a name constraints extension, which only authorities have.
+    pub(crate) fn has_name_constraints(&self) -> bool {
+        self.extension(NAME_CONSTRAINTS).is_some()
     }
 
     fn extension(&self, oid: &[u8]) -> Option<&'a [u8]> {

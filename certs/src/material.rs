@@ -137,15 +137,15 @@ impl TlsCertificate {
         let parse = |(index, der)| CertInfo::parse(der).map(Arc::new).map_err(|e| bad_certificate(index, e));
         let infos = chain.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
         let (Some(leaf), Some(info)) = (chain.first(), infos.first()) else { return Err(MaterialError::NoCertificate) };
-        webpki::EndEntityCert::try_from(leaf).map_err(|e| bad_certificate(0, e))?;
         let cert = Cert::parse(leaf).ok_or_else(|| bad_certificate(0, crate::info::NotACertificate))?;
         let key_type = key_type(cert.spki)?;
         let (must_staple, server_names) = (cert.must_staple(), server_names(info));
         let key =
             rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).map_err(|e| MaterialError::Key(e.to_string()))?;
-        let plain = CertifiedKey::new(chain, key);
-        plain.keys_match().map_err(|_| MaterialError::KeyMismatch { subject: info.subject().to_owned() })?;
-        let plain = Arc::new(plain);
+        if key.public_key().is_none_or(|own| own.as_ref() != cert.spki) {
+            return Err(MaterialError::KeyMismatch { subject: info.subject().to_owned() });
+        }
+        let plain = Arc::new(CertifiedKey::new(chain, key));
         Ok(Self { plain, stapled: None, staple: None, must_staple, key_type, server_names, infos, source })
     }
 
@@ -273,6 +273,11 @@ impl TrustBundle {
 
     pub(crate) fn contains(&self, der: &CertificateDer<'_>) -> bool {
         self.certificates.iter().any(|own| own == der)
+    }
+
+    /// The trusted certificates as they came, beside [`TrustBundle::anchors`].
+    pub(crate) fn ders(&self) -> &[CertificateDer<'static>] {
+        &self.certificates
     }
 
     /// The trusted certificates, in the order of the file.

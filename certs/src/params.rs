@@ -176,9 +176,9 @@ impl Resolved {
         shared(CryptoProvider { cipher_suites, kx_groups: self.groups.clone(), ..aws_lc_rs::default_provider() })
     }
 
-    /// Whether the two orders differ.
-    pub(crate) fn has_equal_preferences(&self) -> bool {
-        self.suites.iter().any(|group| group.len() > 1)
+    /// Whether there are others that are preferred just as much.
+    pub(crate) fn has_equals(&self, suite: CipherSuite) -> bool {
+        self.suites.iter().any(|group| group.len() > 1 && group.iter().any(|member| member.suite() == suite))
     }
 
     pub(crate) fn allows_tls13(&self) -> bool {

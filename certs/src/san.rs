@@ -129,6 +129,11 @@ impl SanMatcher {
         Self { kind: SanType::Dns, text: TextMatch::Exact(name.to_owned()), ignore_case: false, spiffe: false }
     }
 
+    /// Whether it speaks of SPIFFE IDs, and so of certificates that are X.509-SVIDs.
+    pub(crate) fn is_spiffe(&self) -> bool {
+        self.spiffe
+    }
+
     /// Whether any of a certificate's names satisfies it.
     pub(crate) fn matches_any<'a>(&self, names: impl Iterator<Item = GeneralName<'a>> + Clone) -> bool {
         if self.spiffe && !is_one_spiffe_id(names.clone()) {

@@ -142,9 +142,11 @@ impl ServerTls {
         if self.options.prefer_client_ciphers || tls13 {
             return Preference::Client;
         }
-        let known = |suite: &&CipherSuite| crate::params::cipher_suite_name(**suite) != "unknown_ssl_cipher";
-        let chacha_first = || offered.iter().find(known).is_some_and(|suite| is_chacha(*suite));
-        match self.params.has_equal_preferences() && chacha_first() {
+        let chacha_first = || {
+            let first = offered.iter().find(|suite| self.params.has_equals(**suite));
+            first.is_some_and(|suite| is_chacha(*suite))
+        };
+        match chacha_first() {
             true => Preference::Server(Order::ChaCha),
             false => Preference::Server(Order::Aes),
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, CustomExtension,
     DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    RevokedCertParams, RsaKeySize, SanType, SerialNumber, date_time_ymd,
+    PublicKeyData, RevokedCertParams, RsaKeySize, SanType, SerialNumber, date_time_ymd,
 };
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::pem::PemObject;
@@ -84,6 +84,31 @@ impl Ca {
         let (params, key) = (ca_params(name), Key::P256.generate());
         let certificate = params.self_signed(&key).expect("a root is signed");
         Self { issuer: Issuer::new(params, key), certificate, chain: Vec::new() }
+    }
+
+    /// A root that was valid until 2024-06-01.
+    pub fn expired(name: &str) -> Self {
+        let (mut params, key) = (ca_params(name), Key::P256.generate());
+        params.not_after = date_time_ymd(2024, 6, 1);
+        let certificate = params.self_signed(&key).expect("a root is signed");
+        Self { issuer: Issuer::new(params, key), certificate, chain: Vec::new() }
+    }
+
+    /// A leaf of X.509 version 1, without any extension, as `openssl x509 -req` makes it; `until` is a UTCTime.
+    pub fn version_1_leaf(&self, name: &str, until: &str) -> Leaf {
+        const ECDSA_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+        let seq = |parts: &[Vec<u8>]| element(0x30, &parts.concat());
+        let key = Key::P256.generate();
+        let issuer = crate::der::Cert::parse(self.certificate.der()).expect("an authority").subject.to_vec();
+        let cn = seq(&[element(0x06, &[0x55, 0x04, 0x03]), element(0x0c, name.as_bytes())]);
+        let algorithm = seq(&[element(0x06, ECDSA_SHA256)]);
+        let validity = seq(&[element(0x17, b"240101000000Z"), element(0x17, until.as_bytes())]);
+        let subject = seq(&[element(0x31, &cn)]);
+        let spki = key.subject_public_key_info();
+        let tbs = seq(&[element(0x02, &[0]), algorithm.clone(), issuer, validity, subject, spki]);
+        let signature = rcgen::SigningKey::sign(self.issuer.key(), &tbs).expect("a signature");
+        let der = seq(&[tbs, algorithm, element(0x03, &[&[0], signature.as_slice()].concat())]);
+        Leaf { chain: vec![der.into()], key_pem: key.serialize_pem(), serial: SerialNumber::from_slice(&[0]) }
     }
 
     /// An authority below this one; its leaves send it along.

@@ -5,9 +5,11 @@
 //! says which of Envoy's counters it belongs to. rustls calls it for each full handshake; [`crate::server`] and [`crate::client`] call
 //! it again when a session is resumed, as Envoy does, so that a certificate that expired or was revoked meanwhile ends there.
 //!
+//! Two kinds of leaves that webpki does not take are judged here ([`chain`]), because `openssl` makes them by default and Envoy takes
+//! them: X.509 version 1, and those marked as an authority. They have to be signed by a trusted certificate itself, and with revocation
+//! lists or SPIFFE names in the context they are refused.
+//!
 //! Where it differs from OpenSSL's verification, it is stricter:
-//! - an end-entity certificate marked as an authority is refused, unless it is itself in the trust bundle
-//!   (webpki, RFC 5280; SPIFFE's X.509-SVID section 4.1 demands it);
 //! - the key usage of the leaf, if there is one, must have digitalSignature (X.509-SVID section 4.3);
 //! - at most six intermediates and at most ten certificates sent beside the leaf;
 //! - with `allow_expired_certificate`, there must be a moment at which the whole chain was valid.
@@ -20,7 +22,7 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 
 use crate::der::{Cert, GeneralNames};
 use crate::handshake::{ExpectedNames, Handshake, PeerValidation};
@@ -250,12 +252,17 @@ impl Verifier {
         })
     }
 
-    /// Notes the peer's scheme; refuses one that was not offered and a leaf that may not sign handshakes.
-    fn before_signature(&self, cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<(), Error> {
+    /// Notes the peer's scheme; refuses one that was not offered and a leaf that may not sign handshakes. The leaf's key.
+    fn before_signature<'a>(
+        &self,
+        cert: &'a CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<SubjectPublicKeyInfoDer<'a>, Error> {
         if !self.schemes.contains(&dss.scheme) {
             return Err(rustls::PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
         }
-        let may_sign = Cert::parse(cert).is_some_and(|cert| cert.may_sign_handshakes());
+        let leaf = Cert::parse(cert).ok_or(CertificateError::BadEncoding)?;
+        let may_sign = leaf.may_sign_handshakes();
         Handshake::with(|handshake| {
             if let Some(handshake) = handshake {
                 handshake.peer_signature_scheme = Some(dss.scheme);
@@ -264,17 +271,24 @@ impl Verifier {
                 }
             }
         });
-        if may_sign { Ok(()) } else { Err(key_usage().to_error()) }
+        if may_sign { Ok(SubjectPublicKeyInfoDer::from(leaf.spki)) } else { Err(key_usage().to_error()) }
     }
 
+    /// By the bare key, as the certificate was read before: webpki would not take one of version 1.
     fn verify_tls12(
         &self,
         message: &[u8],
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.before_signature(cert, dss)?;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &signature_algorithms())
+        let spki = self.before_signature(cert, dss)?;
+        let key = webpki::RawPublicKeyEntity::try_from(&spki).map_err(|_| CertificateError::BadEncoding)?;
+        let mapping = signature_algorithms().mapping.iter().find(|(scheme, _)| *scheme == dss.scheme);
+        let mut algorithms = mapping.iter().flat_map(|(_, algorithms)| algorithms.iter());
+        if algorithms.any(|algorithm| key.verify_signature(*algorithm, message, dss.signature()).is_ok()) {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        Err(CertificateError::BadSignature.into())
     }
 
     fn verify_tls13(
@@ -283,8 +297,8 @@ impl Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.before_signature(cert, dss)?;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &signature_algorithms())
+        let spki = self.before_signature(cert, dss)?;
+        rustls::crypto::verify_tls13_signature_with_raw_key(message, &spki, dss, &signature_algorithms())
     }
 }
 

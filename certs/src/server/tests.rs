@@ -116,6 +116,7 @@ fn tls12_suites_are_ours_to_choose_and_tls13_suites_the_clients() {
     assert_eq!(suite(&server, &offers(&[chacha, aes128])), chacha, "equals go by the client's wish");
     assert_eq!(suite(&server, &offers(&[aes128, chacha])), aes128);
     assert_eq!(suite(&server, &offers(&[chacha, aes256])), chacha);
+    assert_eq!(suite(&server, &offers(&[aes256, chacha, aes128])), chacha, "of the equals the client names it first");
     assert_eq!(suite(&server, &offers(&[aes256])), aes256);
     let polite = ServerTlsBuilder { prefer_client_ciphers: true, ..builder(&[&leaf]) }.build().unwrap();
     assert_eq!(suite(&polite, &offers(&[aes256, aes128])), aes256);

@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use rustls::CertificateError;
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer, UnixTime};
 use webpki::{
-    CertRevocationList, EndEntityCert, Error, ExpirationPolicy, KeyUsage, RevocationCheckDepth,
-    RevocationOptionsBuilder,
+    CertRevocationList, EndEntityCert, Error, ExpirationPolicy, KeyUsage, RawPublicKeyEntity, RevocationCheckDepth,
+    RevocationOptionsBuilder, VerifiedPath,
 };
 
 use super::{FailedCheck, VerifyFailure};
@@ -28,7 +28,7 @@ pub(super) fn verify(
     chain: &[CertificateDer<'_>],
     now: UnixTime,
 ) -> Result<(), VerifyFailure> {
-    let peer = Chain { context, trust, role, chain, too_deep: Cell::new(false) };
+    let peer = Chain { context, trust, role, chain, too_deep: Cell::new(false), stale_anchor: Cell::new(None) };
     let Some(leaf) = chain.first().filter(|_| chain.len() <= MAX_CHAIN_CERTIFICATES) else {
         return Err(refusal(chain.len(), "certificate chain too long", CertificateError::BadEncoding));
     };
@@ -39,6 +39,7 @@ pub(super) fn verify(
     match result {
         Ok(()) => Ok(()),
         Err(e) if peer.may_be_trusted_itself(&e) && peer.leaf_is_trusted_itself(leaf, now)? => Ok(()),
+        Err(e) if peer.may_be_judged_here(&e, leaf) && peer.is_issued_by_anchor(leaf, now)? => Ok(()),
         Err(e) => Err(peer.explain(e, now)),
     }
 }
@@ -50,6 +51,8 @@ struct Chain<'a> {
     chain: &'a [CertificateDer<'a>],
     /// A path was found and was longer than `max_verify_depth`.
     too_deep: Cell<bool>,
+    /// A path was found that ends, at this depth, in a trusted certificate which is not valid now.
+    stale_anchor: Cell<Option<usize>>,
 }
 
 impl Chain<'_> {
@@ -73,15 +76,17 @@ impl Chain<'_> {
             Role::Client => KeyUsage::server_auth(),
         };
         let limit = self.context.max_verify_depth.map(|depth| depth.saturating_sub(1));
-        let within_depth = |path: &webpki::VerifiedPath<'_>| {
+        let acceptable = |path: &VerifiedPath<'_>| {
             let intermediates = path.intermediate_certificates().count();
-            match limit {
-                Some(limit) if u32::try_from(intermediates).is_ok_and(|n| n > limit) => {
-                    self.too_deep.set(true);
-                    Err(Error::UnknownIssuer)
-                }
-                _ => Ok(()),
+            if limit.is_some_and(|limit| u32::try_from(intermediates).is_ok_and(|n| n > limit)) {
+                self.too_deep.set(true);
+                return Err(Error::UnknownIssuer);
             }
+            if !self.context.allow_expired_certificate && !self.anchor_is_valid(path, now) {
+                self.stale_anchor.set(Some(intermediates + 1));
+                return Err(Error::UnknownIssuer);
+            }
+            Ok(())
         };
         leaf.verify_for_usage(
             signature_algorithms().all,
@@ -90,9 +95,20 @@ impl Chain<'_> {
             now,
             usage,
             revocation,
-            Some(&within_depth),
+            Some(&acceptable),
         )
         .map(|_| ())
+    }
+
+    /// webpki has no opinion on when an anchor may be used; OpenSSL minds its validity like that of any other certificate. A renewed
+    /// authority may be there twice.
+    fn anchor_is_valid(&self, path: &VerifiedPath<'_>, now: UnixTime) -> bool {
+        let used = path.anchor();
+        let same = self.trust.anchors().iter().zip(self.trust.ders()).filter(|(anchor, _)| {
+            anchor.subject == used.subject && anchor.subject_public_key_info == used.subject_public_key_info
+        });
+        let mut certs = same.filter_map(|(_, der)| Cert::parse(der));
+        certs.any(|cert| validity(&cert, now).is_none())
     }
 
     /// `allow_expired_certificate`: a moment at which all of the path was valid, of which the latest begin and the earliest end
@@ -132,11 +148,55 @@ impl Chain<'_> {
         }
     }
 
+    /// Whether `error` says that webpki does not take such leaves. In SPIFFE's world there are none.
+    fn may_be_judged_here(&self, error: &Error, leaf: &CertificateDer<'_>) -> bool {
+        let svid = self.context.match_subject_alt_names.iter().any(|matcher| matcher.is_spiffe());
+        !svid
+            && match error {
+                Error::CaUsedAsEndEntity => true,
+                // Before version 3 there are no extensions; who has some anyway has some that nobody has looked at.
+                Error::UnsupportedCertVersion => Cert::parse(leaf).is_some_and(|cert| !cert.has_extensions()),
+                error => self.context.allow_expired_certificate && is_about_time(error),
+            }
+    }
+
+    /// What webpki does not take: a leaf of X.509 version 1, which `openssl x509 -req` makes, or one marked as an authority, which
+    /// `openssl req -x509` makes. A trusted certificate has to have signed it.
+    fn is_issued_by_anchor(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<bool, VerifyFailure> {
+        let Some(cert) = Cert::parse(leaf) else { return Ok(false) };
+        let signed_by = |der: &&CertificateDer<'_>| {
+            let issuer =
+                Cert::parse(der).filter(|issuer| issuer.subject == cert.issuer && !issuer.has_name_constraints());
+            issuer.is_some_and(|issuer| is_signed_by(&cert, &issuer))
+        };
+        let Some(anchor) = self.trust.ders().iter().find(signed_by).and_then(|der| Cert::parse(der)) else {
+            return Err(self.explain_missing_issuer());
+        };
+        if !self.revocation_lists().is_empty() {
+            return Err(self.explain(Error::UnknownRevocationStatus, now));
+        }
+        let purpose = if self.role == Role::Server { CLIENT_AUTH } else { SERVER_AUTH };
+        if !cert.has_purpose(purpose) {
+            return Err(refusal(0, UNSUPPORTED_PURPOSE, CertificateError::InvalidPurpose));
+        }
+        if !self.context.allow_expired_certificate {
+            for (depth, cert) in [cert, anchor].iter().enumerate() {
+                if let Some((text, error)) = validity(cert, now) {
+                    return Err(refusal(depth, text, error));
+                }
+            }
+        }
+        Ok(true)
+    }
+
     fn explain(&self, error: Error, now: UnixTime) -> VerifyFailure {
         const CRL: &str = "certificate revocation check against provided CRLs failed: ";
         let of_crl = |text: &str, error| refusal(0, &format!("{CRL}{text}"), error);
         match error {
-            Error::UnknownIssuer => self.explain_missing_issuer(),
+            Error::UnknownIssuer => match self.stale_anchor.get() {
+                Some(depth) => refusal(depth, "certificate has expired", CertificateError::Expired),
+                None => self.explain_missing_issuer(),
+            },
             Error::CertExpired { .. } | Error::CertNotValidYet { .. } => self.explain_validity(now),
             Error::CertRevoked => of_crl("certificate revoked", CertificateError::Revoked),
             Error::CrlExpired { .. } => of_crl("CRL has expired", CertificateError::ExpiredRevocationList),
@@ -153,6 +213,7 @@ impl Chain<'_> {
                 refusal(0, "certificate signature failure", CertificateError::UnknownIssuer)
             }
             Error::EndEntityUsedAsCa => refusal(1, "invalid CA certificate", CertificateError::UnknownIssuer),
+            Error::CaUsedAsEndEntity if self.is_self_issued() => self.explain_missing_issuer(),
             Error::CaUsedAsEndEntity => {
                 refusal(0, "CA certificate used as end entity", CertificateError::InvalidPurpose)
             }
@@ -167,6 +228,10 @@ impl Chain<'_> {
             }
             other => refusal(0, &other.to_string(), CertificateError::BadEncoding),
         }
+    }
+
+    fn is_self_issued(&self) -> bool {
+        self.chain.first().and_then(|leaf| Cert::parse(leaf)).is_some_and(|leaf| leaf.is_self_issued())
     }
 
     /// How far the certificates that were sent lead, by their names.
@@ -202,6 +267,16 @@ impl Chain<'_> {
             None => refusal(0, "certificate has expired", CertificateError::Expired),
         }
     }
+}
+
+fn is_signed_by(cert: &Cert<'_>, issuer: &Cert<'_>) -> bool {
+    let spki = SubjectPublicKeyInfoDer::from(issuer.spki);
+    let Ok(key) = RawPublicKeyEntity::try_from(&spki) else { return false };
+    let of_certificate = |algorithm: &&&dyn SignatureVerificationAlgorithm| {
+        algorithm.signature_alg_id().as_ref() == cert.signature_algorithm
+    };
+    let mut algorithms = signature_algorithms().all.iter().filter(of_certificate);
+    algorithms.any(|algorithm| key.verify_signature(*algorithm, cert.signed, cert.signature).is_ok())
 }
 
 const UNSUPPORTED_PURPOSE: &str = "unsupported certificate purpose";

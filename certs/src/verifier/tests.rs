@@ -307,6 +307,52 @@ fn untrusted_peers_may_be_accepted_and_are_marked() {
     assert_eq!(unchecked.server_handshake.validation, PeerValidation::NotValidated);
 }
 
+#[test]
+fn an_authority_that_has_expired_is_trusted_no_more() {
+    let ca = Ca::expired("root");
+    let server_ = server(&ca, ValidationContext::trusting(ca.bundle()), true);
+    assert_eq!(refused(&server_, Some(&ca.leaf().build())), chain(1, "certificate has expired"));
+    let below = ca.intermediate("below").leaf().build();
+    assert_eq!(refused(&server_, Some(&below)), chain(2, "certificate has expired"));
+    let allowed = ValidationContext { allow_expired_certificate: true, ..ValidationContext::trusting(ca.bundle()) };
+    assert!(meet(&server(&ca, allowed, true), Some(&below)).is_ok());
+}
+
+/// What `openssl x509 -req` and `openssl req -x509` make unless told otherwise, and what Istio's tasks use.
+#[test]
+fn leaves_that_openssl_makes_by_default_are_taken_where_envoy_takes_them() {
+    let (ca, other) = (Ca::new("root"), Ca::new("root"));
+    let v1 = |ca: &Ca| ca.version_1_leaf("a", "490101000000Z");
+    let marked = |ca: &Ca| ca.leaf().cn("a").marked_as_ca().build();
+    for leaf in [v1(&ca), marked(&ca)] {
+        let trusting = || ValidationContext::trusting(ca.bundle());
+        assert!(meet(&server(&ca, trusting(), true), Some(&leaf)).is_ok());
+        let client = careful(&ca, Vec::new(), false);
+        assert!(Pair::connect(&client, &open_server(&leaf)).is_ok());
+        let with_list = ValidationContext { crls: Some(ca.crl(&[], 2049)), ..trusting() };
+        assert!(meet(&server(&ca, with_list, true), Some(&leaf)).is_err(), "its status is unknown");
+        assert!(meet(&server(&ca, mesh(&ca), true), Some(&leaf)).is_err(), "no X.509-SVID");
+    }
+    let server_ = server(&ca, ValidationContext::trusting(ca.bundle()), true);
+    let no_issuer = chain(0, "unable to get local issuer certificate");
+    assert_eq!(refused(&server_, Some(&v1(&other))), no_issuer, "a name is no signature");
+    assert_eq!(refused(&server_, Some(&marked(&other))), no_issuer);
+    assert_eq!(refused(&server_, Some(&v1(&ca.intermediate("below")))), no_issuer);
+    let expired = ca.version_1_leaf("a", "240601000000Z");
+    assert_eq!(refused(&server_, Some(&expired)), chain(0, "certificate has expired"));
+    let expired_root = Ca::expired("root");
+    let stale = server(&ca, ValidationContext::trusting(expired_root.bundle()), true);
+    assert_eq!(refused(&stale, Some(&v1(&expired_root))), chain(1, "certificate has expired"));
+    let wrong = ca.leaf().marked_as_ca().only_server_auth().build();
+    assert_eq!(refused(&server_, Some(&wrong)), chain(0, "unsupported certificate purpose"));
+    let lone = LeafBuilder::new(None).cn("x").marked_as_ca().build();
+    assert_eq!(refused(&server_, Some(&lone)), chain(0, "self signed certificate"));
+    let allowed = ValidationContext { allow_expired_certificate: true, ..ValidationContext::trusting(ca.bundle()) };
+    let lenient = server(&ca, allowed, true);
+    assert!(meet(&lenient, Some(&expired)).is_ok());
+    assert!(meet(&lenient, Some(&ca.leaf().marked_as_ca().expired().build())).is_ok());
+}
+
 /// A client context that trusts `ca` and wants these names.
 fn careful(ca: &Ca, names: Vec<SanMatcher>, auto_sni: bool) -> ClientTls {
     let context = ValidationContext { match_subject_alt_names: names, ..ValidationContext::trusting(ca.bundle()) };
