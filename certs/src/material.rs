@@ -158,6 +158,13 @@ impl TlsCertificate {
         Ok(self)
     }
 
+    /// Shows this chain and signs with another's key: an impostor.
+    #[cfg(test)]
+    pub(crate) fn signing_with_the_key_of(mut self, other: &Self) -> Self {
+        self.plain = Arc::new(CertifiedKey { key: Arc::clone(&other.plain.key), ..CertifiedKey::clone(&self.plain) });
+        self
+    }
+
     /// The chain and key, without a staple.
     pub fn certified_key(&self) -> &Arc<CertifiedKey> {
         &self.plain

@@ -157,6 +157,33 @@ fn a_key_that_may_not_sign_is_refused() {
 }
 
 #[test]
+fn a_certificate_is_worth_nothing_without_its_key() {
+    let ca = Ca::new("root");
+    let server_ = server(&ca, mesh(&ca), true);
+    for key in [Key::P256, Key::Rsa2048] {
+        let (stolen, own) = (ca.leaf().uri(CLIENT).key(key).build(), ca.leaf().key(key).build());
+        let impostor = SecretSlot::filled("", Arc::new(stolen.loaded().signing_with_the_key_of(&own.loaded())));
+        for max in [TlsVersion::V1_2, TlsVersion::V1_3] {
+            let tls_params = TlsParams { max: Some(max), ..TlsParams::default() };
+            let client = ClientTlsBuilder {
+                tls_params: tls_params.clone(),
+                tls_certificate: Some(Arc::clone(&impostor)),
+                ..Default::default()
+            };
+            let failed = Pair::connect(&client.build().unwrap(), &server_).err().expect("refused");
+            assert!(failed.server.is_some(), "{max:?}");
+            let server =
+                ServerTlsBuilder { tls_params, tls_certificates: vec![Arc::clone(&impostor)], ..Default::default() };
+            let careless = ClientTlsBuilder::default().build().unwrap();
+            for client in [careful(&ca, Vec::new(), false), careless] {
+                let failed = Pair::connect(&client, &server.clone().build().unwrap()).err().expect("refused");
+                assert!(failed.client.is_some(), "{max:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn hashes_pin_a_certificate_or_its_key() {
     let ca = Ca::new("root");
     let (pinned, other) = (Ca::new("x").leaf().build(), Ca::new("x").leaf().build());
