@@ -253,12 +253,12 @@ fn dropping_an_exchange_cancels_its_stream() {
         tokio::time::sleep(SECOND).await;
         drop(before);
         let last = frames_of(&mut raw, 1).await.pop().unwrap();
-        assert_eq!((last.head.kind, last.code()), (kind::RST_STREAM, 8));
+        assert_eq!((last.head.kind, last.code()), (kind::RST_STREAM, 2));
         raw.frame(kind::HEADERS, flag::END_HEADERS, 3, &[0x88]).await;
         answer(&mut after).await.unwrap();
         drop(after);
         let last = frames_of(&mut raw, 3).await.pop().unwrap();
-        assert_eq!((last.head.kind, last.code()), (kind::RST_STREAM, 8));
+        assert_eq!((last.head.kind, last.code()), (kind::RST_STREAM, 2));
         assert_eq!(client.active(), 0);
     });
 }
