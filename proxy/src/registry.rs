@@ -11,7 +11,9 @@ use xds_protos::envoy::extensions::filters::network::http_connection_manager::v3
     HttpFilter as HttpFilterProto, http_filter,
 };
 
+use crate::access_log;
 use crate::config::{BuildCx, Path, Reject};
+use crate::formatter::LineFormat;
 use crate::http_filters::HttpFilter;
 use crate::http_filters::router::RouterConfig;
 use crate::listener::filters::{self, ListenerFilter};
@@ -235,6 +237,33 @@ pub fn http_filter(
     }
 }
 
+/// Where lines go, and their format if it is not the default.
+pub type BuildAccessLogger = fn(&Any, &Path<'_>) -> Result<(access_log::Target, Option<LineFormat>), Reject>;
+
+pub static ACCESS_LOGGERS: &[Extension<BuildAccessLogger>] = &[
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+        name: "envoy.access_loggers.file",
+        build: access_log::file,
+        level: Level::Full,
+        note: "",
+    },
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+        name: "envoy.access_loggers.stdout",
+        build: access_log::stdout,
+        level: Level::Full,
+        note: "",
+    },
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
+        name: "envoy.access_loggers.stderr",
+        build: access_log::stderr,
+        level: Level::Full,
+        note: "",
+    },
+];
+
 /// Builds an override of `typed_per_filter_config` for the filter of this name; `None` when no filter of ours takes one.
 ///
 /// # Errors
@@ -270,6 +299,7 @@ pub fn all() -> Vec<Listed> {
     list("envoy.filters.listener", LISTENER_FILTERS)
         .chain(list("envoy.filters.network", NETWORK_FILTERS))
         .chain(list("envoy.filters.http", HTTP_FILTERS))
+        .chain(list("envoy.access_loggers", ACCESS_LOGGERS))
         .chain(list("envoy.transport_sockets.downstream", DOWNSTREAM_TRANSPORT_SOCKETS))
         .chain(list("envoy.transport_sockets.upstream", UPSTREAM_TRANSPORT_SOCKETS))
         .collect()
