@@ -99,6 +99,13 @@ impl CircuitBreakers {
         &self.of(priority).thresholds
     }
 
+    /// The limits as they are now, as `/clusters` shows them: with a retry budget, `max_retries` is what it allows.
+    pub fn current(&self, priority: Priority) -> Thresholds {
+        let state = self.of(priority);
+        let max_retries = state.limit(Resource::Retries).unwrap_or(state.thresholds.max_retries);
+        Thresholds { max_retries, ..state.thresholds }
+    }
+
     fn of(&self, priority: Priority) -> &PerPriority {
         match priority {
             Priority::Default => &self.default,
@@ -366,6 +373,7 @@ mod tests {
         let breaker = breakers.breaker(Priority::Default);
         let first = breaker.try_retry().unwrap();
         assert!(breaker.try_retry().is_none());
+        assert_eq!(breakers.current(Priority::Default).max_retries, 1);
         let requests: Vec<_> = (0..3).filter_map(|_| breaker.try_request()).collect();
         assert!(breaker.try_retry().is_none(), "half of three is one");
         let pending = breaker.try_pending();

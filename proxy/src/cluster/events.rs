@@ -1,10 +1,12 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::Cluster;
 use crate::endpoint::Host;
+use crate::stats::StatBlock;
+use crate::stats::names::ClusterManagerStats;
 
 /// What workers are told, so that their pools let go of connections.
 #[derive(Clone)]
@@ -17,12 +19,16 @@ pub enum ClusterEvent {
 
 /// Who is told.
 #[derive(Default)]
-pub(super) struct Events(Mutex<Vec<UnboundedSender<ClusterEvent>>>);
+pub(super) struct Events {
+    subscribers: Mutex<Vec<UnboundedSender<ClusterEvent>>>,
+    /// Of the cluster manager.
+    pub stats: OnceLock<StatBlock<ClusterManagerStats>>,
+}
 
 impl Events {
     pub fn subscribe(&self) -> UnboundedReceiver<ClusterEvent> {
         let (sender, receiver) = unbounded_channel();
-        self.0.lock().push(sender);
+        self.subscribers.lock().push(sender);
         receiver
     }
 
@@ -36,7 +42,14 @@ impl Events {
         self.send(ClusterEvent::ClusterRemoved(cluster));
     }
 
+    /// The hosts of a cluster that had some before are others now.
+    pub fn cluster_updated(&self) {
+        if let Some(stats) = self.stats.get() {
+            stats.inc(ClusterManagerStats::CLUSTER_UPDATED);
+        }
+    }
+
     fn send(&self, event: ClusterEvent) {
-        self.0.lock().retain(|subscriber| subscriber.send(event.clone()).is_ok());
+        self.subscribers.lock().retain(|subscriber| subscriber.send(event.clone()).is_ok());
     }
 }

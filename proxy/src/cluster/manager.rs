@@ -19,7 +19,6 @@ use super::{Cluster, ClusterEvent, ClusterSlot, Hosts, HttpProtocolOptions};
 use crate::config::{BuildCx, Path, Reject};
 use crate::endpoint::Locality;
 use crate::pool::connect::UpstreamSockets;
-use crate::stats::StatBlock;
 use crate::stats::names::ClusterManagerStats;
 
 /// All clusters of the process.
@@ -37,7 +36,6 @@ pub struct ClusterManager {
     config: OnceLock<bootstrap::ClusterManager>,
     /// `typed_dns_resolver_config` of the bootstrap.
     resolver: OnceLock<ResolverOptions>,
-    stats: OnceLock<StatBlock<ClusterManagerStats>>,
     /// What most clusters have in common.
     http: Arc<HttpProtocolOptions>,
     sockets: Arc<UpstreamSockets>,
@@ -184,7 +182,7 @@ impl ClusterManager {
         if let Some(slot) = self.find(name) {
             slot.store(None);
         }
-        if let Some(stats) = self.stats.get() {
+        if let Some(stats) = self.events.stats.get() {
             stats.inc(ClusterManagerStats::CLUSTER_REMOVED);
             stats.set(ClusterManagerStats::ACTIVE_CLUSTERS, entries.len() as u64);
         }
@@ -218,7 +216,7 @@ impl ClusterManager {
             self.run(&mut entry, running);
         }
         let slot = self.slot(&cluster.name);
-        let stats = self.stats.get_or_init(|| cx.stats.block("cluster_manager"));
+        let stats = self.events.stats.get_or_init(|| cx.stats.block("cluster_manager"));
         let mut entries = self.entries.lock();
         entries.insert(cluster.name.clone(), entry);
         stats.inc(if old.is_some() {

@@ -26,6 +26,7 @@ struct Turn(Mutex<State>);
 /// What a publication changed.
 #[derive(Debug, Default)]
 pub(super) struct Change {
+    pub added: Vec<Arc<Host>>,
     pub removed: Vec<Arc<Host>>,
     /// Priorities in which hosts came or went.
     pub priorities: u64,
@@ -53,18 +54,18 @@ impl Members {
     pub fn publish(&self, priorities: Vec<Vec<Arc<Host>>>) -> Change {
         let old = self.current.load_full();
         let new = snapshot(old.generation + 1, priorities, &self.config);
-        let none = HostSet::new(HostList::new(Vec::new()));
         let mut change = Change::default();
         for priority in 0..old.sets.len().max(new.sets.len()) {
-            let (old, new) = (old.sets.get(priority).unwrap_or(&none), new.sets.get(priority).unwrap_or(&none));
-            let gone = difference(&old.hosts, &new.hosts);
-            if !gone.is_empty() || !difference(&new.hosts, &old.hosts).is_empty() {
-                change.priorities += 1;
-            }
+            let hosts = |of: &PrioritySet| of.sets.get(priority).map(|set| set.hosts.to_vec()).unwrap_or_default();
+            let (before, now) = (hosts(&old), hosts(&new));
+            let (gone, come) = (difference(&before, &now), difference(&now, &before));
+            change.priorities += u64::from(!gone.is_empty() || !come.is_empty());
             change.removed.extend(gone);
+            change.added.extend(come);
         }
-        // A host that moved to another priority is not removed.
-        change.removed.retain(|host| !new.sets.iter().any(|set| set.hosts.contains(host)));
+        // A host that went to another priority neither came nor went.
+        let (removed, added) = (difference(&change.removed, &change.added), difference(&change.added, &change.removed));
+        (change.removed, change.added) = (removed, added);
         self.current.store(Arc::new(new));
         change
     }

@@ -79,6 +79,7 @@ pub struct Cluster {
     pub transport: Upstream,
     /// `transport_socket_matches`, to which [`Host::transport_socket_match`] points.
     pub transport_matches: Box<[Upstream]>,
+    transport_match_names: Box<[Box<str>]>,
     breakers: Arc<CircuitBreakers>,
     hosts: Hosts,
 }
@@ -117,6 +118,7 @@ impl Cluster {
             metadata: None,
             transport: Upstream::Raw,
             transport_matches: Box::default(),
+            transport_match_names: Box::default(),
             hosts: Hosts::Listed(Members::new(PriorityConfig::default(), 0), Policy::RoundRobin),
         }
     }
@@ -156,11 +158,20 @@ impl Cluster {
         if change.priorities > 0 {
             self.stats.add(ClusterStats::MEMBERSHIP_CHANGE, change.priorities);
         }
+        change.added.iter().for_each(|host| self.count_match(host));
         show(ClusterStats::MEMBERSHIP_TOTAL, |set| set.hosts.len());
         show(ClusterStats::MEMBERSHIP_HEALTHY, |set| set.healthy.len());
         show(ClusterStats::MEMBERSHIP_DEGRADED, |set| set.degraded.len());
         show(ClusterStats::MEMBERSHIP_EXCLUDED, |set| set.excluded);
         change.removed
+    }
+
+    /// Which transport socket a new host uses.
+    fn count_match(&self, host: &Host) {
+        match host.transport_socket_match.and_then(|index| self.transport_match_names.get(usize::from(index))) {
+            Some(name) => self.stats.inc_named(&format!("{name}.total_match_count")),
+            None => self.stats.inc(ClusterStats::DEFAULT_TOTAL_MATCH_COUNT),
+        }
     }
 
     /// All hosts, priority by priority.
@@ -228,8 +239,14 @@ impl Cluster {
         self.breakers.breaker(priority)
     }
 
+    /// Its limits as configured.
     pub fn thresholds(&self, priority: Priority) -> &Thresholds {
         self.breakers.thresholds(priority)
+    }
+
+    /// Its limits as `/clusters` shows them.
+    pub fn current_thresholds(&self, priority: Priority) -> Thresholds {
+        self.breakers.current(priority)
     }
 }
 

@@ -66,6 +66,7 @@ impl OriginalDst {
             stats.inc(ClusterStats::MEMBERSHIP_CHANGE);
             stats.gauge_inc(ClusterStats::MEMBERSHIP_TOTAL);
             stats.gauge_inc(ClusterStats::MEMBERSHIP_HEALTHY);
+            stats.inc(ClusterStats::DEFAULT_TOTAL_MATCH_COUNT);
             let host = Host::new(address.into(), format!("{cluster}{address}").into(), 1);
             Entry { host: Arc::new(host), used: AtomicBool::new(true) }
         });

@@ -1,5 +1,5 @@
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -52,8 +52,9 @@ pub struct HostPool {
     watcher: RefCell<Option<Waker>>,
     watcher_armed: Cell<bool>,
     retired: Cell<bool>,
-    http1: Arc<http1::ClientSettings>,
-    http2: Rc<http2::ClientSettings>,
+    /// Made with the first connection of the codec, because the codec's stats come into being with them.
+    http1: OnceCell<Arc<http1::ClientSettings>>,
+    http2: OnceCell<Rc<http2::ClientSettings>>,
     this: Weak<HostPool>,
 }
 
@@ -97,8 +98,8 @@ impl HostPool {
             watcher: RefCell::default(),
             watcher_armed: Cell::new(false),
             retired: Cell::new(false),
-            http1: Arc::new(cluster.http1_settings()),
-            http2: Rc::new(cluster.http2_settings()),
+            http1: OnceCell::new(),
+            http2: OnceCell::new(),
             cluster,
             this: this.clone(),
         })
@@ -250,14 +251,16 @@ impl HostPool {
         if !http2 {
             stats.inc(ClusterStats::UPSTREAM_CX_HTTP1_TOTAL);
             let (io, connection) = Connection::new(connected, permit, &self.cluster, self.options.sni.clone());
-            let client = H1Client::new(io, self.http1.clone());
+            let settings = self.http1.get_or_init(|| Arc::new(self.cluster.http1_settings()));
+            let client = H1Client::new(io, settings.clone());
             self.state.borrow_mut().busy += 1;
             self.release(client, connection);
             return;
         }
         stats.inc(ClusterStats::UPSTREAM_CX_HTTP2_TOTAL);
         let (io, connection) = Connection::new(connected, permit, &self.cluster, self.options.sni.clone());
-        let (client, driver) = match client::connect(io, self.http2.clone()).await {
+        let settings = self.http2.get_or_init(|| Rc::new(self.cluster.http2_settings()));
+        let (client, driver) = match client::connect(io, settings.clone()).await {
             Ok(made) => made,
             Err(error) => {
                 connection.closed_by_peer(true);
@@ -346,7 +349,7 @@ impl HostPool {
     }
 
     fn streams_per_connection(&self) -> usize {
-        self.http2.options.max_concurrent_streams.max(1) as usize
+        self.cluster.http.http2.max_concurrent_streams.max(1) as usize
     }
 
     /// Makes sure that somebody watches the idle connections and their age.

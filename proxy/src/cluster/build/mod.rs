@@ -103,7 +103,7 @@ pub(super) fn build(
     let chosen = policy::build(proto, path, &cx)?;
     let transport = transport::socket(proto.transport_socket.as_ref(), &path.field("transport_socket"), &cx)?;
     let at = path.field("transport_socket_matches");
-    let (transport_matches, matches) = transport::matches(&proto.transport_socket_matches, &stats, &at, &cx)?;
+    let (transport_matches, matches) = transport::matches(&proto.transport_socket_matches, &at, &cx)?;
     let http = http_options::build(proto, path)?;
     if http.as_ref().is_some_and(|http| http.protocol == UpstreamProtocol::Auto)
         && transport_matches.iter().chain([&transport]).any(|socket| matches!(socket, Upstream::Raw))
@@ -128,6 +128,7 @@ pub(super) fn build(
         metadata: proto.metadata.as_ref().map(|metadata| Arc::new(LazyMetadata::new(metadata))),
         transport,
         transport_matches,
+        transport_match_names: matches.names(),
         hosts,
         observability_name,
         stats,

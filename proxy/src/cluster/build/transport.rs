@@ -7,7 +7,6 @@ use xds_protos::envoy::config::core::v3 as core;
 use super::ClusterCx;
 use crate::config::metadata::has_labels;
 use crate::config::{Path, Reject};
-use crate::stats::{StatBlock, names::ClusterStats};
 use crate::transport_socket::{TransportCx, Upstream};
 
 /// In the metadata of a host or locality: what `transport_socket_matches` look at.
@@ -24,13 +23,11 @@ pub(super) fn socket(
 /// What decides which transport socket a host uses.
 pub(super) struct Matches<'a> {
     matches: Vec<(&'a str, Option<&'a Struct>)>,
-    stats: &'a StatBlock<ClusterStats>,
 }
 
 /// The sockets of `transport_socket_matches`, and what chooses between them.
 pub(super) fn matches<'a>(
     protos: &'a [pb::cluster::TransportSocketMatch],
-    stats: &'a StatBlock<ClusterStats>,
     path: &Path<'_>,
     cx: &ClusterCx<'_>,
 ) -> Result<(Box<[Upstream]>, Matches<'a>), Reject> {
@@ -49,7 +46,7 @@ pub(super) fn matches<'a>(
     if u16::try_from(sockets.len()).is_err() {
         return Err(path.reject(format_args!("expected at most 65535 matches, got {}", sockets.len())));
     }
-    Ok((sockets.into(), Matches { matches, stats }))
+    Ok((sockets.into(), Matches { matches }))
 }
 
 impl Matches<'_> {
@@ -60,11 +57,10 @@ impl Matches<'_> {
                 .iter()
                 .position(|(_, labels)| labels.is_none_or(|labels| has_labels(labels, metadata, MATCH_FILTER, false)))
         };
-        let found = find(host).or_else(|| find(locality));
-        match found.and_then(|index| self.matches.get(index)) {
-            Some((name, _)) => self.stats.inc_named(&format!("{name}.total_match_count")),
-            None => self.stats.inc(ClusterStats::DEFAULT_TOTAL_MATCH_COUNT),
-        }
-        found.map(|index| index as u16)
+        find(host).or_else(|| find(locality)).map(|index| index as u16)
+    }
+
+    pub fn names(&self) -> Box<[Box<str>]> {
+        self.matches.iter().map(|(name, _)| (*name).into()).collect()
     }
 }
