@@ -63,14 +63,28 @@ impl Io {
         }
     }
 
-    /// Readiness to read without holding a buffer, so that an idle connection owns none. `Ready` means "try": for TLS
-    /// it is always ready, because decrypted bytes may wait inside the session.
+    /// Readiness to read without holding a buffer, so that an idle connection owns none. `Ready` means "try": what came
+    /// may be of no use to the reader, like a session ticket.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Io::Raw(RawIo { prefix, .. }) if !prefix.is_empty() => Poll::Ready(Ok(())),
-            Io::Raw(RawIo { socket: Socket::Tcp(tcp), .. }) => tcp.poll_read_ready(cx),
-            Io::Raw(RawIo { socket: Socket::Unix(unix), .. }) => unix.poll_read_ready(cx),
-            _ => Poll::Ready(Ok(())),
+            Io::Raw(raw) => raw.poll_read_ready(cx),
+            Io::TlsAfter(prefix, _) if !prefix.is_empty() => Poll::Ready(Ok(())),
+            Io::Tls(tls) | Io::TlsAfter(_, tls) => match tls.get_ref() {
+                // All that was received is decrypted and read: only the socket has more.
+                (raw, session) if session.wants_read() => raw.poll_read_ready(cx),
+                _ => Poll::Ready(Ok(())),
+            },
+        }
+    }
+}
+
+impl RawIo {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.socket {
+            _ if !self.prefix.is_empty() => Poll::Ready(Ok(())),
+            Socket::Tcp(tcp) => tcp.poll_read_ready(cx),
+            Socket::Unix(unix) => unix.poll_read_ready(cx),
+            Socket::Memory(_) => Poll::Ready(Ok(())),
         }
     }
 }

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use certs::testing::{Ca, Leaf, LeafBuilder};
 use prost::Message;
 use prost_types::Any;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use xds_protos::envoy::config::core::v3 as core;
 use xds_protos::envoy::config::core::v3::data_source::Specifier;
 use xds_protos::envoy::config::core::v3::transport_socket::ConfigType;
@@ -394,6 +394,38 @@ async fn a_hello_may_come_in_any_pieces() {
     };
     let (accepted, connected) = tokio::join!(accept, client.connect(raw(far), &options, ""));
     assert!(accepted.is_ok() && connected.is_ok());
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_not_ready_to_read() {
+    let world = World::new();
+    let server = world.server(common(&LeafBuilder::new(None).build()), false);
+    let client = world.client(with_max_13(proto::CommonTlsContext::default()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (far, near) = tokio::join!(tokio::net::TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    let tcp = |stream| RawIo::new(Socket::Tcp(stream));
+    let (options, info) = (ConnectOptions::default(), connection());
+    let (near, far) =
+        tokio::join!(server.accept(tcp(near.unwrap().0), &info), client.connect(tcp(far.unwrap()), &options, ""));
+    let (mut near, mut far) = (near.unwrap(), far.unwrap().0);
+    let ready = |io: &Io| io.poll_read_ready(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready();
+    near.write_all(b"abc").await.unwrap();
+    near.flush().await.unwrap();
+    std::future::poll_fn(|cx| far.poll_read_ready(cx)).await.unwrap();
+    // Session tickets come first.
+    assert_eq!(far.read_u8().await.unwrap(), b'a');
+    assert!(ready(&far), "the rest is decrypted already");
+    assert_eq!(far.read_u16().await.unwrap(), u16::from_be_bytes(*b"bc"));
+    let mut nothing = [0; 8];
+    let idle = std::future::poll_fn(|cx| {
+        let mut buf = tokio::io::ReadBuf::new(&mut nothing);
+        let read = std::pin::Pin::new(&mut far).poll_read(cx, &mut buf);
+        std::task::Poll::Ready(read.is_pending() && !ready(&far))
+    });
+    assert!(idle.await);
+    near.shutdown().await.unwrap();
+    std::future::poll_fn(|cx| far.poll_read_ready(cx)).await.unwrap();
+    assert_eq!(far.read(&mut nothing).await.unwrap(), 0);
 }
 
 #[tokio::test]
