@@ -5,6 +5,7 @@
 //! [`http`] → [`http_filters`] → [`route`] → [`cluster`] → [`pool`] and back. [`stream_info`] holds what is known of
 //! both; [`access_log`], [`formatter`] and [`stats`] tell it. [`config`] has what every builder uses.
 #![deny(unsafe_code)]
+#![allow(deprecated, reason = "deprecated fields of the API are still sent; each is read or refused by name")]
 #![cfg_attr(
     not(test),
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::todo)

@@ -95,10 +95,7 @@ impl AccessLog {
     pub fn build(proto: &pb::AccessLog, path: &Path<'_>, cx: &BuildCx) -> Result<Self, Reject> {
         let pb::AccessLog { name: _, filter, config_type } = proto;
         let filter = filter.as_ref().map(|f| Filter::build(f, &path.field("filter"), cx)).transpose()?;
-        let config = match config_type {
-            Some(pb::access_log::ConfigType::TypedConfig(config)) => Some(config),
-            None => None,
-        };
+        let config = config_type.as_ref().map(|pb::access_log::ConfigType::TypedConfig(config)| config);
         let path = path.field("typed_config");
         let (entry, config) = registry::find(registry::ACCESS_LOGGERS, config, &path)?;
         let (target, format) = (entry.build)(&config, &path)?;

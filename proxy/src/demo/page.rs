@@ -32,12 +32,17 @@ fn caller(xfcc: &str) -> &str {
     xfcc.rsplit(',').next().unwrap_or_default().split(';').find_map(|field| field.strip_prefix("URI=")).unwrap_or("-")
 }
 
+/// A header as order-service saw it.
+fn seen_by<'v>(facts: &'v Value, header: &str) -> Option<&'v str> {
+    facts.get("headers")?.get(header)?.as_str()
+}
+
 pub fn render(headers: &HeaderMap, second: &str) -> String {
     let text = |name: &str| {
         headers.get(name).map_or_else(|| "-".to_owned(), |v| String::from_utf8_lossy(v.as_bytes()).into_owned())
     };
     let second: Value = serde_json::from_str(second).unwrap_or_default();
-    let second_xfcc = second["headers"]["x-forwarded-client-cert"].as_str().unwrap_or_default();
+    let second_xfcc = seen_by(&second, "x-forwarded-client-cert").unwrap_or_default();
     let rows = [
         ("you", format!("address {}", text("x-forwarded-for")), "plain HTTP"),
         ("gateway", "made the request id, took off what only the mesh may say".to_owned(), "mTLS"),
@@ -49,7 +54,7 @@ pub fn render(headers: &HeaderMap, second: &str) -> String {
         ("store-front", "asks order-service by name".to_owned(), "loopback"),
         ("sidecar of store-front", "found the route, shows its own certificate".to_owned(), "mTLS"),
         ("sidecar of order-service", format!("the caller proved to be {}", caller(second_xfcc)), "loopback"),
-        ("order-service", format!("{} orders", second["orders"]), ""),
+        ("order-service", format!("{} orders", second.get("orders").unwrap_or(&Value::Null)), ""),
     ];
     let mut list = String::new();
     for (who, what, how) in rows {
@@ -57,7 +62,7 @@ pub fn render(headers: &HeaderMap, second: &str) -> String {
         list.push_str(&format!("<div class=hop><b>{}</b><span>{}</span></div>{arrow}", escape(who), escape(&what)));
     }
     let id = text("x-request-id");
-    let id_second = second["headers"]["x-request-id"].as_str().unwrap_or("-");
+    let id_second = seen_by(&second, "x-request-id").unwrap_or("-");
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>The way of a request</title><style>\
          body{{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem;color:#1c2733}}\

@@ -43,7 +43,10 @@ impl JsonFormatter {
     }
 }
 
-fn fields(format: &Struct, extensions: Extensions) -> Result<Box<[(Box<[u8]>, Node)]>, String> {
+/// A key, quoted and with its colon, and what follows it.
+type Entry = (Box<[u8]>, Node);
+
+fn fields(format: &Struct, extensions: Extensions) -> Result<Box<[Entry]>, String> {
     let built = format.fields.iter().map(|(key, value)| {
         let mut quoted = vec![b'"'];
         push_json(&mut quoted, key.as_bytes());

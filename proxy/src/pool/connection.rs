@@ -99,6 +99,7 @@ impl Drop for Connection {
 }
 
 /// A connection for one request.
+#[expect(clippy::large_enum_variant, reason = "made for each request and moved at once")]
 pub enum Lease {
     H1(LeaseH1),
     H2(LeaseH2),

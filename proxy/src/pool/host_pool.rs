@@ -195,7 +195,7 @@ impl HostPool {
     }
 
     fn h2_with_room(self: &Rc<Self>) -> Option<Lease> {
-        let mut state = self.state.borrow_mut();
+        let state = self.state.borrow();
         if state.h2.is_empty() {
             return None;
         }

@@ -172,7 +172,9 @@ mod tests {
                 .iter()
                 .map(|values| {
                     let mut map = HeaderMap::new();
-                    values.iter().for_each(|v| drop(map.append("x-name", v.parse().unwrap())));
+                    for value in values.iter() {
+                        map.append("x-name", value.parse().unwrap());
+                    }
                     if matcher.matches_map(&map) { 'Y' } else { '.' }
                 })
                 .collect();

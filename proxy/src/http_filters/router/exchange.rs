@@ -22,6 +22,7 @@ pub struct Exchange {
     ctl: Rc<StreamCtl>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one for each request, which would cost an allocation to shrink")]
 enum Wire {
     H1 {
         exchange: H1Exchange,
@@ -46,18 +47,18 @@ impl Exchange {
         body: Body,
         accounting: Accounting,
         ctl: Rc<StreamCtl>,
-    ) -> Result<Self, LocalReply> {
+    ) -> Result<Self, Box<LocalReply>> {
         let wire = match lease {
             Lease::H1(mut lease) => {
-                let Some(client) = lease.take() else { return Err(gone()) };
+                let Some(client) = lease.take() else { return Err(Box::new(gone())) };
                 match client.start(head, body) {
                     Ok(exchange) => Wire::H1 { exchange, lease },
-                    Err(error) => return Err(replies::reset_before_response(&error)),
+                    Err(error) => return Err(Box::new(replies::reset_before_response(&error))),
                 }
             }
             Lease::H2(lease) => match lease.shared.client.start(head, body) {
                 Ok(exchange) => Wire::H2 { exchange, _lease: lease },
-                Err(error) => return Err(replies::reset_before_response(&error)),
+                Err(error) => return Err(Box::new(replies::reset_before_response(&error))),
             },
         };
         Ok(Exchange { wire, accounting, ctl })

@@ -32,7 +32,6 @@ use crate::http_filters::LocalReply;
 use crate::pool::{self, Lease, LeaseError};
 use crate::route::{Action, HostRewrite, RouteAction, RouteMatch, update_authority};
 use crate::stats::names::{ClusterStats, RouterStats};
-use crate::stream_info::ResponseFlags;
 use crate::transport_socket::ConnectOptions;
 
 use accounting::Accounting;
@@ -169,7 +168,7 @@ async fn attempt<S: RouterStream>(
     body: Body,
     action: &RouteAction,
 ) -> Outcome {
-    let priority = action.priority.into();
+    let priority = action.priority;
     let (options, wanted) = stream.with(|head, info| {
         let wanted = cluster.http.protocol_for(info.protocol);
         (connect_options(cluster, head, wanted), wanted)
@@ -200,7 +199,7 @@ async fn attempt<S: RouterStream>(
     let mut exchange = match stream.with(|head, _| Exchange::start(lease, head, body, accounting, stream.ctl().clone()))
     {
         Ok(exchange) => exchange,
-        Err(reply) => return accounting::local_failure(cluster, stream, reply),
+        Err(reply) => return accounting::local_failure(cluster, stream, *reply),
     };
     let head = poll_fn(|cx| exchange.poll_head(cx, stream.ctl(), stream.proxy_100_continue())).await;
     let mut head = match head {
@@ -293,8 +292,3 @@ impl From<LocalReply> for Outcome {
         Outcome::Reply(Box::new(reply))
     }
 }
-
-/// Flags that say an upstream is to blame, for stats.
-pub(crate) const UPSTREAM_FAILURES: ResponseFlags = ResponseFlags::UPSTREAM_CONNECTION_FAILURE
-    .with(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION)
-    .with(ResponseFlags::UPSTREAM_REMOTE_RESET);

@@ -19,7 +19,7 @@ pub fn build(
     path: &Path<'_>,
     cx: &BuildCx,
 ) -> Result<(http1::ServerSettings, http2::ServerSettings), Reject> {
-    let common = p.common_http_protocol_options.clone().unwrap_or_default();
+    let common = p.common_http_protocol_options.unwrap_or_default();
     let common_path = path.field("common_http_protocol_options");
     if common.max_connection_duration_jitter.is_some() {
         return Err(common_path.field("max_connection_duration_jitter").reject("not supported yet; remove it"));

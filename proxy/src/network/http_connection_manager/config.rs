@@ -23,7 +23,7 @@ use crate::net::Address;
 use crate::registry;
 use crate::route::RouteTable;
 use crate::stats::StatBlock;
-use crate::stats::names::{HttpStats, HttpTracingStats, RouterStats};
+use crate::stats::names::{HttpStats, HttpTracingStats};
 
 /// Which codec a connection gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +158,7 @@ impl HcmConfig {
     /// When a value is out of range, names something unknown, or asks for what this proxy does not do.
     pub fn build(p: &proto::HttpConnectionManager, path: &Path<'_>, cx: &BuildCx) -> Result<Self, Reject> {
         refuse_unsupported(p, path)?;
-        let common = p.common_http_protocol_options.clone().unwrap_or_default();
+        let common = p.common_http_protocol_options.unwrap_or_default();
         let common_path = path.field("common_http_protocol_options");
         let routes = match &p.route_specifier {
             Some(hcm::RouteSpecifier::RouteConfig(routes)) => {
@@ -361,7 +361,7 @@ fn flush_interval(
     path: &Path<'_>,
 ) -> Result<Option<Duration>, Reject> {
     let interval = options.access_log_flush_interval.or(p.access_log_flush_interval);
-    Ok(limit(interval.as_ref(), None, &path.field("access_log_flush_interval"))?)
+    limit(interval.as_ref(), None, &path.field("access_log_flush_interval"))
 }
 
 fn scheme_transformation(p: &proto::HttpConnectionManager) -> SchemeTransformation {

@@ -162,7 +162,7 @@ impl Stream {
         let connection = self.connection.clone();
         let chain = match self.chain(&connection.config) {
             Ok(chain) => chain,
-            Err(reply) => return reply.into(),
+            Err(reply) => return Outcome::Reply(reply),
         };
         for filter in &chain.filters {
             let route_says = self.cx.borrow().route.as_ref().and_then(|route| route.filter_disabled(&filter.name));
@@ -275,7 +275,7 @@ impl Stream {
     }
 
     /// The filters that this request passes: an upgrade may have its own, or be forbidden.
-    fn chain<'c>(&self, config: &'c HcmConfig) -> Result<&'c FilterChain, LocalReply> {
+    fn chain<'c>(&self, config: &'c HcmConfig) -> Result<&'c FilterChain, Box<LocalReply>> {
         let head = self.head.borrow();
         let kind = match (&head.upgrade, &head.method) {
             (Some(kind), _) => kind.as_str(),
@@ -297,7 +297,7 @@ impl Stream {
                 return Ok(&config.chain);
             }
             config.stats.inc(HttpStats::DOWNSTREAM_RQ_WS_ON_NON_WS_ROUTE);
-            return Err(LocalReply::new(StatusCode::FORBIDDEN, "", "upgrade_failed"));
+            return Err(Box::new(LocalReply::new(StatusCode::FORBIDDEN, "", "upgrade_failed")));
         }
         Ok(by_manager.and_then(|upgrade| upgrade.filters.as_ref()).unwrap_or(&config.chain))
     }

@@ -130,7 +130,7 @@ fn addresses_alternate_between_families() {
     let v6_first = HappyEyeballs { first_is_v4: Some(false), first_count: 2 };
     assert_eq!(v6_first.order(&a, &others), [&x, &y, &a, &b, &c]);
     // A family that is not there cannot come first.
-    assert_eq!(v6_first.order(&a, &[b.clone()]), [&a, &b]);
+    assert_eq!(v6_first.order(&a, std::slice::from_ref(&b)), [&a, &b]);
 }
 
 use super::sockets::HappyEyeballs;

@@ -309,7 +309,7 @@ fn redirect_action(proto: &pb::RedirectAction, path: &Path) -> Result<RedirectAc
     };
     let text = |field: &str, text: &str| match text.contains(['\r', '\n', '\0']) {
         true => Err(path.field(field).reject(format_args!("expected no line break and no NUL, got {text:?}"))),
-        false => Ok(Some(Box::from(text)).filter(|text: &Box<str>| !text.is_empty())),
+        false => Ok((!text.is_empty()).then(|| Box::<str>::from(text))),
     };
     let scheme = match scheme_rewrite_specifier {
         Some(SchemeRewriteSpecifier::HttpsRedirect(true)) => Some("https".into()),

@@ -281,6 +281,7 @@ fn interim_answers_are_bounded() {
 
 /// A request body that yields what is put into it.
 #[derive(Clone, Default)]
+#[expect(clippy::type_complexity, reason = "frames that wait, and who waits for them")]
 struct Tap(Rc<RefCell<(VecDeque<Option<Result<Frame, BodyError>>>, Option<Waker>)>>);
 
 impl Tap {

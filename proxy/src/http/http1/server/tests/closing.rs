@@ -4,6 +4,7 @@ use super::*;
 use crate::server::drain::DrainState;
 
 /// Notes how the request ended when it is dropped.
+#[expect(clippy::type_complexity, reason = "reason and details of a reset, once it came")]
 struct Watch(Rc<StreamCtl>, Rc<RefCell<Option<(Option<ResetReason>, String)>>>);
 
 impl Drop for Watch {
