@@ -16,6 +16,7 @@ use crate::listener::Listener;
 use crate::listener::connections::Connections;
 use crate::server::{self, Server};
 use crate::stats::Stats;
+use crate::sys;
 
 /// Runs until the process ends, and says how.
 pub fn run(options: RunOptions) -> ExitCode {
@@ -95,6 +96,8 @@ async fn serve(options: RunOptions, mut bootstrap: Bootstrap, loaded: Loaded) ->
     if let Some(listener) = admin {
         let context = handles::context(&server, &options, bootstrap);
         tokio::task::spawn_local(admin::serve(listener, context, std::future::pending()));
+    } else {
+        drop(bootstrap);
     }
     let stats = cx.stats.clone();
     tokio::task::spawn_local(async move {
@@ -104,6 +107,7 @@ async fn serve(options: RunOptions, mut bootstrap: Bootstrap, loaded: Loaded) ->
             stats.flush();
         }
     });
+    sys::give_back_memory();
     cx.clusters.start(Arc::new(SystemResolver::default()));
     let target = server.init.target("clusters");
     let clusters = cx.clusters.clone();

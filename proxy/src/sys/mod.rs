@@ -3,6 +3,7 @@
 //! Each function is safe to call with any arguments; each unsafe block says why. Linux only, as the proxy is.
 #![allow(unsafe_code)]
 
+mod allocator;
 mod interfaces;
 mod limit;
 mod pipe;
@@ -10,6 +11,7 @@ mod process;
 mod socket;
 mod time;
 
+pub use allocator::give_back_memory;
 pub use interfaces::interface_addresses;
 pub use limit::{FileLimit, file_limit, raise_file_limit};
 pub use pipe::{Pipe, SpliceError};
