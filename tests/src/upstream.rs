@@ -171,7 +171,14 @@ impl Conversation {
 
     /// The next request with its body, reported when it is there; `None` at the end of the connection.
     pub fn request(&mut self) -> Option<Seen> {
-        let mut seen = self.request_head()?;
+        self.request_raw(|_| {})
+    }
+
+    /// The same; `head` gets the bytes of the head, as Latin-1 and without the empty line, before the body is there.
+    pub fn request_raw(&mut self, head: impl FnOnce(&str)) -> Option<Seen> {
+        let text = self.head()?;
+        head(&text);
+        let mut seen = self.parse(&text)?;
         if seen.framing == Framing::Chunked {
             let (body, trailers, used) = loop {
                 match dechunk(&self.buffer) {
@@ -196,6 +203,10 @@ impl Conversation {
     /// The next request's head, not yet reported.
     pub fn request_head(&mut self) -> Option<Seen> {
         let head = self.head()?;
+        self.parse(&head)
+    }
+
+    fn parse(&self, head: &str) -> Option<Seen> {
         let mut lines = head.split("\r\n");
         let line = lines.next()?.to_owned();
         let headers: Vec<(String, String)> = lines

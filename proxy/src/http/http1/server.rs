@@ -267,7 +267,15 @@ impl<S: CodecService> Connection<S> {
                 }
                 Parse::Partial => {}
             }
-            let read = self.wire.borrow_mut().poll_fill(SMALL_READ, cx);
+            let read = {
+                let wire = &mut *self.wire.borrow_mut();
+                // A large head gets room for the largest at once: growing step by step leaves the steps behind.
+                let want = match wire.buf.len() {
+                    ..SMALL_READ => SMALL_READ,
+                    held => self.settings.limits.max_bytes.saturating_sub(held).max(SMALL_READ + 1),
+                };
+                wire.poll_fill(want, cx)
+            };
             match read {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     if let State::Head(head) = &mut self.state

@@ -1,0 +1,10 @@
+//! The proxy, as a binary of this package, so that its tests have one to start. `outrigger` itself is the same.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    outrigger::cli::main(std::env::args_os())
+}
