@@ -51,8 +51,10 @@ pub struct ConnectOptions {
     pub sni: Option<Arc<str>>,
     /// The name the peer's certificate must carry (`auto_san_validation`).
     pub san: Option<Arc<str>>,
-    /// Overrides the configured ALPN list (`istio.alpn`, automatic protocol choice).
+    /// Overrides the configured ALPN list (`istio.alpn`).
     pub alpn: Option<Vec<Arc<str>>>,
+    /// Offered when neither the context nor an override has a list: the protocol of the HTTP pool.
+    pub alpn_fallback: &'static [&'static str],
     /// Where the connection comes from, when it is to look like the downstream's (`original_src`).
     pub source: Option<UpstreamSource>,
 }

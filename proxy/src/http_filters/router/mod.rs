@@ -237,10 +237,13 @@ fn auto_host_rewrite(action: &RouteAction, head: &mut RequestHead, host: &Host, 
 
 /// What the request changes in the upstream handshake.
 fn connect_options(cluster: &Cluster, head: &RequestHead, wanted: WantedProtocol) -> ConnectOptions {
-    let mut options = ConnectOptions::default();
-    if wanted == WantedProtocol::Alpn {
-        options.alpn = Some(vec!["h2".into(), "http/1.1".into()]);
-    }
+    // A list in the TLS context wins, also over automatic protocol choice, as in Envoy.
+    let alpn_fallback: &[&str] = match wanted {
+        WantedProtocol::Http1 => &["http/1.1"],
+        WantedProtocol::Http2 => &["h2"],
+        WantedProtocol::Alpn => &["h2", "http/1.1"],
+    };
+    let mut options = ConnectOptions { alpn_fallback, ..ConnectOptions::default() };
     if let Some(auto) = &cluster.http.auto_sni {
         let name = match &auto.header {
             Some(header) => head.headers.get(header).and_then(|v| v.to_str().ok()).unwrap_or_default(),

@@ -18,13 +18,15 @@ use crate::transport_socket::{ConnectOptions, TransportError};
 pub struct UpstreamTls {
     context: Arc<ClientTls>,
     auto_host_sni: bool,
+    offers_alpn: bool,
     counters: Counters,
     facts: Facts,
 }
 
 impl UpstreamTls {
     pub(super) fn new(context: Arc<ClientTls>, alpn: &[String], auto_host_sni: bool, counters: Counters) -> Self {
-        UpstreamTls { context, auto_host_sni, counters, facts: Facts::new(alpn) }
+        let offers_alpn = alpn.iter().any(|list| !list.is_empty());
+        UpstreamTls { context, auto_host_sni, offers_alpn, counters, facts: Facts::new(alpn) }
     }
 
     /// Boxed: a handshake takes kilobytes of state that the connection does not need afterwards.
@@ -41,12 +43,17 @@ impl UpstreamTls {
     }
 
     fn options(&self, options: &ConnectOptions, hostname: &str) -> Options {
-        let ConnectOptions { sni, san, alpn, source: _ } = options;
+        let ConnectOptions { sni, san, alpn, alpn_fallback, source: _ } = options;
+        let fallback = || {
+            let list = || alpn_fallback.iter().map(|name| name.as_bytes().to_vec()).collect();
+            (!self.offers_alpn && !alpn_fallback.is_empty()).then(list)
+        };
+        let overriding = alpn.as_ref().map(|list| list.iter().map(|name| name.as_bytes().to_vec()).collect());
         let of_host = || (self.auto_host_sni && !hostname.is_empty()).then(|| hostname.to_owned());
         Options {
             sni: sni.as_deref().map(str::to_owned).or_else(of_host),
             verify_subject_alt_names: san.iter().map(|name| name.to_string()).collect(),
-            alpn_protocols: alpn.as_ref().map(|list| list.iter().map(|name| name.as_bytes().to_vec()).collect()),
+            alpn_protocols: overriding.or_else(fallback),
         }
     }
 

@@ -23,7 +23,8 @@ pub struct Established {
 
 impl Facts {
     pub fn new(alpn_protocols: &[String]) -> Self {
-        Facts { alpn: alpn_protocols.iter().flat_map(|list| list.split(',')).map(Arc::from).collect() }
+        let configured = alpn_protocols.iter().flat_map(|list| list.split(','));
+        Facts { alpn: configured.chain(["h2", "http/1.1"]).map(Arc::from).collect() }
     }
 
     pub fn of_server(&self, connection: &ServerConnection, handshake: &Handshake) -> Established {

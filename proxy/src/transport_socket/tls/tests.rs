@@ -340,6 +340,27 @@ async fn options_of_a_connection_reach_the_handshake() {
     assert_eq!(with(alpn).await.1.unwrap().1.alpn.as_deref(), Some("http/1.1"));
 }
 
+#[tokio::test]
+async fn a_pools_protocol_is_offered_only_where_nothing_else_is() {
+    let world = World::new();
+    let mut server_common = common(&LeafBuilder::new(None).build());
+    server_common.alpn_protocols = vec!["h2".into(), "http/1.1".into(), "istio".into()];
+    let server = world.server(server_common, false);
+    let agreed = |configured: &[&str], options: ConnectOptions| {
+        let alpn_protocols = configured.iter().map(|name| (*name).to_owned()).collect();
+        let client = world.client(proto::CommonTlsContext { alpn_protocols, ..Default::default() });
+        let server = &server;
+        async move { meet_with(server, &client, options, "").await.1.unwrap().1.alpn.as_deref().map(str::to_owned) }
+    };
+    let pool = || ConnectOptions { alpn_fallback: &["http/1.1"], ..Default::default() };
+    let overridden = || ConnectOptions { alpn: Some(vec!["h2".into()]), ..pool() };
+    assert_eq!(agreed(&[], pool()).await.as_deref(), Some("http/1.1"));
+    assert_eq!(agreed(&["istio"], pool()).await.as_deref(), Some("istio"));
+    assert_eq!(agreed(&[], overridden()).await.as_deref(), Some("h2"));
+    assert_eq!(agreed(&["istio"], overridden()).await.as_deref(), Some("h2"));
+    assert_eq!(agreed(&[], ConnectOptions::default()).await, None);
+}
+
 /// What the server says to these bytes, and why it gives up.
 async fn say(server: &Downstream, bytes: &[u8]) -> (Vec<u8>, String) {
     let (near, mut far) = duplex(64 << 10);
