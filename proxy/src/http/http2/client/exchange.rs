@@ -1,7 +1,7 @@
 //! One request and its answer on an upstream connection.
 
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -56,8 +56,8 @@ enum RequestSide {
     /// Driven by [`H2Exchange::poll_head`].
     Sending(Box<(Sender, SendStream<Chunk>)>),
     /// The answer came first: sending goes on by itself, because nobody need poll the answer while its reader is slow.
-    Task(AbortOnDrop),
-    /// Everything is sent; kept to reset the stream with.
+    Task(AbortOnDrop, Rc<RefCell<SendStream<Chunk>>>),
+    /// Everything is sent, or nothing more can be; kept to reset the stream with.
     Sent(SendStream<Chunk>),
     Done,
 }
@@ -149,6 +149,7 @@ impl H2Exchange {
         let polled = self.poll_next_head(cx);
         if let Poll::Ready(Err(_)) = &polled {
             // The stream is over, or about to be: what h2 still holds of it is let go.
+            self.reset(Reason::INTERNAL_ERROR);
             self.stage = Stage::Done;
             self.request = RequestSide::Done;
             self.active = None;
@@ -220,7 +221,9 @@ impl H2Exchange {
         let RequestSide::Sending(sending) = &mut self.request else { return Ok(()) };
         let (sender, stream) = &mut **sending;
         let Poll::Ready(end) = sender.poll(stream, cx) else { return Ok(()) };
-        self.request = RequestSide::Done;
+        if let RequestSide::Sending(sending) = std::mem::replace(&mut self.request, RequestSide::Done) {
+            self.request = RequestSide::Sent(sending.1);
+        }
         match end {
             // A peer that resets may have answered before; its answer says more.
             SendEnd::Done | SendEnd::Reset(_) => Ok(()),
@@ -255,13 +258,15 @@ impl H2Exchange {
 
     /// Lets the request's body go on in a task of its own.
     fn detach_request(&mut self) {
-        if let RequestSide::Sending(mut sending) = std::mem::replace(&mut self.request, RequestSide::Done) {
+        if let RequestSide::Sending(sending) = std::mem::replace(&mut self.request, RequestSide::Done) {
+            let (mut sender, stream) = *sending;
+            let stream = Rc::new(RefCell::new(stream));
+            let kept = Rc::clone(&stream);
             let task = tokio::task::spawn_local(async move {
-                let (sender, stream) = &mut *sending;
                 // Whatever goes wrong resets the stream, which the reader of the answer sees.
-                poll_fn(|cx| sender.poll(stream, cx)).await;
+                poll_fn(|cx| sender.poll(&mut stream.borrow_mut(), cx)).await;
             });
-            self.request = RequestSide::Task(AbortOnDrop(task));
+            self.request = RequestSide::Task(AbortOnDrop(task), kept);
         }
     }
 
@@ -269,9 +274,12 @@ impl H2Exchange {
     fn finish(&mut self) {
         self.stage = Stage::Done;
         match &self.request {
-            RequestSide::Task(task) if !task.0.is_finished() => {}
+            RequestSide::Task(task, _) if !task.0.is_finished() => {}
             RequestSide::Sending(_) => {}
-            _ => self.active = None,
+            _ => {
+                self.request = RequestSide::Done;
+                self.active = None;
+            }
         }
     }
 
@@ -284,14 +292,22 @@ impl H2Exchange {
             head::details::LIST_TOO_LARGE => stats.inc(Http2Stats::HEADER_LIST_SIZE_TOO_LARGE),
             _ => {}
         }
-        if let RequestSide::Sending(sending) = &mut self.request {
-            sending.1.send_reset(Reason::PROTOCOL_ERROR);
-        }
+        self.reset(Reason::PROTOCOL_ERROR);
         ExchangeError {
             request_written: true,
             response_started: true,
             refused: false,
             ..local(ResetReason::ProtocolError, details)
+        }
+    }
+
+    /// Gives up what is left of the stream; nothing if it is complete or was never opened.
+    fn reset(&mut self, code: Reason) {
+        match &mut self.request {
+            RequestSide::Sending(sending) => sending.1.send_reset(code),
+            RequestSide::Sent(stream) => stream.send_reset(code),
+            RequestSide::Task(_, stream) => stream.borrow_mut().send_reset(code),
+            RequestSide::Done => {}
         }
     }
 
@@ -308,14 +324,7 @@ impl H2Exchange {
 
 impl Drop for H2Exchange {
     fn drop(&mut self) {
-        if matches!(self.stage, Stage::Done) {
-            return;
-        }
-        match &mut self.request {
-            RequestSide::Sending(sending) => sending.1.send_reset(Reason::INTERNAL_ERROR),
-            RequestSide::Sent(stream) => stream.send_reset(Reason::INTERNAL_ERROR),
-            RequestSide::Task(_) | RequestSide::Done => {}
-        }
+        self.reset(Reason::INTERNAL_ERROR);
     }
 }
 

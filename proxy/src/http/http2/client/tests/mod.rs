@@ -244,7 +244,7 @@ async fn frames_of(raw: &mut Raw, stream_id: u32) -> Vec<RawFrame> {
 }
 
 #[test]
-fn dropping_an_exchange_cancels_its_stream() {
+fn dropping_an_exchange_resets_its_stream() {
     run(async {
         let (client, io, _) = client(client_settings()).await;
         let mut raw = raw_server(io, &[]).await;
@@ -259,8 +259,34 @@ fn dropping_an_exchange_cancels_its_stream() {
         drop(after);
         let last = frames_of(&mut raw, 3).await.pop().unwrap();
         assert_eq!((last.head.kind, last.code()), (kind::RST_STREAM, 2));
+        // Also one whose request goes on by itself, and one whose answer was complete before its request.
+        for (id, end) in [(5, false), (7, true)] {
+            let endless = Body::Stream(Box::new(Endless));
+            let mut exchange = client.start(&head(Method::POST, "/"), endless).unwrap();
+            assert!(poll_fn(|cx| std::task::Poll::Ready(exchange.poll_head(cx))).await.is_pending());
+            assert_eq!(raw.next_of(&[kind::HEADERS]).await.unwrap().head.stream_id, id);
+            let flags = flag::END_HEADERS | if end { flag::END_STREAM } else { 0 };
+            raw.frame(kind::HEADERS, flags, id, &[0x88]).await;
+            answer(&mut exchange).await.unwrap();
+            tokio::time::sleep(SECOND).await;
+            drop(exchange);
+            let last = frames_of(&mut raw, id).await.pop().unwrap();
+            assert_eq!((last.head.kind, last.code()), (kind::RST_STREAM, 2), "{id}");
+        }
         assert_eq!(client.active(), 0);
     });
+}
+
+/// A body of which nothing comes.
+struct Endless;
+
+impl BodySource for Endless {
+    fn poll_frame(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame, crate::http::BodyError>>> {
+        std::task::Poll::Pending
+    }
 }
 
 #[test]
