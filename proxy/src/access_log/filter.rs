@@ -1,5 +1,6 @@
 //! `envoy.config.accesslog.v3.AccessLogFilter`: which streams get a line. Local reply mappers choose by the same filters.
 
+use http::HeaderMap;
 use xds_protos::envoy::config::accesslog::v3 as pb;
 use xds_protos::envoy::config::accesslog::v3::access_log_filter::FilterSpecifier;
 use xds_protos::envoy::config::accesslog::v3::comparison_filter::Op;
@@ -21,6 +22,7 @@ pub enum Filter {
     Never,
     Sampled {
         percent: FractionalPercent,
+        /// By chance, and not by the request id, by which all proxies on a request's way decide alike.
         independent: bool,
     },
     All(Vec<Filter>),
@@ -126,28 +128,40 @@ impl Filter {
             }
             Filter::All(filters) => filters.iter().all(|filter| filter.matches(cx)),
             Filter::Any(filters) => filters.iter().any(|filter| filter.matches(cx)),
-            Filter::Header(matcher) => cx.request.is_some_and(|head| matcher.matches_request(head)),
+            // A connection has no headers; an inverted matcher matches it.
+            Filter::Header(matcher) => match cx.request {
+                Some(head) => matcher.matches_request(head),
+                None => matcher.matches_map(&HeaderMap::new()),
+            },
             Filter::Flags(flags) if flags.is_empty() => !cx.info.flags.is_empty(),
             Filter::Flags(flags) => cx.info.flags.intersects(*flags),
             Filter::GrpcStatus { statuses, exclude } => {
-                grpc_status(cx).is_some_and(|status| statuses.contains(&status)) != *exclude
+                statuses.contains(&grpc_status(cx).unwrap_or(GRPC_UNKNOWN)) != *exclude
             }
             Filter::LogType { types, exclude } => types.contains(&cx.kind) != *exclude,
         }
     }
 }
 
-/// The first eight digits of a UUID, so that all proxies on a request's way decide alike.
+/// What counts when nothing says a status.
+const GRPC_UNKNOWN: u32 = 2;
+
+/// The first eight digits of a UUID.
 fn id_as_number(id: &str) -> Option<u64> {
     u64::from_str_radix(id.get(..8)?, 16).ok()
 }
 
 fn sampled(f: &pb::RuntimeFilter, path: &Path<'_>, cx: &BuildCx) -> Result<Filter, Reject> {
-    let default = match &f.percent_sampled {
+    if f.runtime_key.is_empty() {
+        return Err(path.field("runtime_key").reject("expected at least one character"));
+    }
+    let mut percent = match &f.percent_sampled {
         Some(percent) => FractionalPercent::build(percent, &path.field("percent_sampled"))?,
-        None => FractionalPercent::build(&xds_protos::envoy::r#type::v3::FractionalPercent::default(), path)?,
+        None => FractionalPercent::NEVER,
     };
-    let percent = cx.runtime.fraction(&f.runtime_key, default);
+    // Unlike elsewhere a runtime value is the numerator and no percentage: the denominator stays.
+    let numerator = cx.runtime.integer(&f.runtime_key, percent.numerator.into());
+    percent.numerator = u32::try_from(numerator).unwrap_or(u32::MAX);
     Ok(Filter::Sampled { percent, independent: f.use_independent_randomness })
 }
 

@@ -1,7 +1,7 @@
 //! `envoy.config.accesslog.v3.AccessLog`: a line for each request or connection.
 //!
 //! The connection manager, the TCP proxy and listeners call [`AccessLog::log`] when a stream or connection ends. A line is
-//! formatted into the worker's own buffer ([`sink`]); a thread of its own writes the buffers out.
+//! formatted into the worker's own buffer ([`sink`]); a thread for each file writes the buffers out.
 //!
 //! Deliberately missing, and refused: gRPC and OpenTelemetry loggers, filters on metadata, CEL.
 
@@ -104,7 +104,7 @@ impl AccessLog {
             None => LineFormat::text(DEFAULT_FORMAT).map_err(|why| path.reject(why))?,
         };
         let shown = format!("{target:?}");
-        let sink = Sink::open(target, cx.options.file_flush_interval, cx.stats.block("filesystem"))
+        let sink = Sink::open(target, cx.options.file_flush_interval, &cx.stats)
             .map_err(|error| path.reject(format_args!("cannot open {shown}: {error}")))?;
         Ok(AccessLog { filter, format, sink })
     }

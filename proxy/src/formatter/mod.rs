@@ -17,7 +17,7 @@ mod metadata;
 mod operators;
 mod substitution;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 mod time;
 mod uri;
