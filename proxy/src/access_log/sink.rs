@@ -419,9 +419,10 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let queue = Arc::new(Queue::new(&stats));
         let output = Output::File(File::from(std::os::fd::OwnedFd::from(ours)));
-        let writer = Writer { queue: queue.clone(), target: Target::File("socket".into()), output };
+        let target = Target::File(folder.path().join("socket"));
+        let writer = Writer { queue: queue.clone(), target: target.clone(), output };
         let thread = std::thread::spawn(move || writer.run());
-        let stuck = Sink { id: u64::MAX, target: Target::File("socket".into()), flush_interval: LAST_FLUSH, queue };
+        let stuck = Sink { id: u64::MAX, target, flush_interval: LAST_FLUSH, queue };
 
         let block = vec![b'x'; 4 * FLUSH_SIZE];
         let logs = stats.block::<AccessLogStats>("access_logs");
