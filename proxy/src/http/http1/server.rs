@@ -28,7 +28,6 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::{Method, StatusCode};
-use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use super::ServerSettings;
@@ -42,9 +41,11 @@ use crate::http::check::{Violation, details};
 use crate::http::{BadRequest, Body, CodecService, Protocol, Reply, Request, ResetReason, StreamCtl};
 use crate::net::Io;
 use crate::server::drain::{Drain, DrainState};
+use closing::{Closing, Phase};
 use respond::Responding;
 use wire::{RequestBody, Watched, Wire};
 
+mod closing;
 mod respond;
 #[cfg(test)]
 mod tests;
@@ -167,28 +168,6 @@ struct Exchange {
     keep_alive: bool,
     /// It asks for a tunnel.
     tunnel: bool,
-}
-
-/// The end of a connection, when nothing new is written any more.
-struct Closing {
-    cause: EndCause,
-    active_request: bool,
-    phase: Phase,
-    stall: Stall,
-    /// Since when there is nothing left to write.
-    since: Option<Instant>,
-    /// Only a reset tells the peer that the response is cut.
-    reset: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Write the rest, then wait for the peer to close.
-    Linger,
-    /// Write the rest, close the sending side, then wait for the peer to close: the end of a tunnel.
-    HalfClose,
-    /// Write the rest, then close.
-    Close,
 }
 
 /// Since when a write has made no progress.
@@ -467,57 +446,6 @@ impl<S: CodecService> Connection<S> {
                 return Step::Again;
             }
         }
-    }
-
-    /// Ends the connection under whatever it does: the call or the response is cancelled.
-    fn cut(&mut self, cause: EndCause) {
-        let state = self.take_state();
-        let exchange = state.exchange();
-        if let Some(exchange) = exchange {
-            exchange.reset(cause);
-        }
-        let active_request = exchange.is_some();
-        drop(state);
-        self.out.release();
-        self.close(cause, active_request, Phase::Close);
-    }
-
-    fn close(&mut self, cause: EndCause, active_request: bool, phase: Phase) {
-        let stall = Stall::default();
-        self.state = State::Close(Closing { cause, active_request, phase, stall, since: None, reset: false });
-    }
-
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Step {
-        if !self.out.is_empty() {
-            match self.flush(cx) {
-                Ok(Poll::Ready(())) => self.out.release(),
-                Ok(Poll::Pending) if !self.write_stalled(cx) => return Step::Pending,
-                _ => self.out.release(),
-            }
-        }
-        let State::Close(closing) = &mut self.state else { return Step::Again };
-        let wire = &mut *self.wire.borrow_mut();
-        wire.buf = BytesMut::new();
-        let since = *closing.since.get_or_insert_with(Instant::now);
-        let end = ConnectionEnd::new(closing.cause, closing.active_request);
-        if closing.phase != Phase::Linger {
-            let shut = Pin::new(&mut wire.io).poll_shutdown(cx).is_ready();
-            match closing.phase {
-                Phase::HalfClose if shut => closing.phase = Phase::Linger,
-                Phase::Close if shut || self.timer.poll(cx, since + SHUTDOWN_TIMEOUT).is_ready() => {
-                    wire.discard_received(cx);
-                    return Step::End(end);
-                }
-                Phase::Close => return Step::Pending,
-                _ => {}
-            }
-        }
-        let Some(timed_out) = wire.drain(cx, &mut self.timer, since + self.settings.delayed_close_timeout) else {
-            return Step::Pending;
-        };
-        wire.finish_close(closing.reset, cx);
-        let delayed_close_timeout = timed_out && !self.settings.delayed_close_timeout.is_zero();
-        Step::End(ConnectionEnd { delayed_close_timeout, ..end })
     }
 
     /// Writes what there is to write, and counts it.

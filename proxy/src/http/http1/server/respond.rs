@@ -6,7 +6,8 @@ use std::task::{Context, Poll};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::{Closing, Connection, EndCause, Exchange, HeadState, Phase, Stall, State, Step, Watched};
+use super::closing::{Closing, Phase};
+use super::{Connection, EndCause, Exchange, HeadState, Stall, State, Step, Watched};
 use crate::http::http1::decode::BodyDecoder;
 use crate::http::http1::encode::{self, BodyEncoder, ResponseOptions};
 use crate::http::http1::out::OutBuf;
