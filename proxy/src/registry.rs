@@ -105,7 +105,7 @@ pub static NETWORK_FILTERS: &[Extension<BuildNetworkFilter>] = &[
         name: "envoy.filters.network.http_connection_manager",
         build: http_connection_manager::build,
         level: Level::Partial,
-        note: "no HTTP/3, no tracing, no RDS or scoped routes; see the field list in its page",
+        note: "no HTTP/3, no tracing, no RDS or scoped routes",
     },
     Extension {
         type_url: "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
@@ -304,3 +304,6 @@ pub fn all() -> Vec<Listed> {
         .chain(list("envoy.transport_sockets.upstream", UPSTREAM_TRANSPORT_SOCKETS))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
