@@ -12,6 +12,8 @@ pub struct Group {
     pub config: String,
     pub upstreams: Vec<(&'static str, Kind)>,
     pub cases: Vec<Case>,
+    /// The only fields to compare (`*` at either end); all when there are none.
+    pub fields: &'static [&'static str],
     /// Counters and gauges to compare at the end: regular expressions of names.
     pub stats: &'static [&'static str],
     /// Access log files to compare at the end.
@@ -113,6 +115,8 @@ pub enum Piece {
     Read(usize),
     /// Reads until the peer has finished.
     ReadToEnd,
+    /// Waits until an upstream has got a request.
+    Arrive,
     Finish,
     Abort,
 }

@@ -5,4 +5,30 @@ groups! {
     bad_heads,
     /// What an HTTP/1 upstream may do wrong.
     bad_upstreams,
+    /// Every way to normalise a path.
+    paths,
+    /// Addresses, ids and names that the connection manager writes, and header mutation.
+    headers,
+    /// Virtual hosts and every route matcher.
+    routing,
+    /// Rewrites, redirects and direct responses.
+    rewrites,
+    /// HTTP/2 on either side, and between the versions.
+    http2,
+    /// gRPC, its timeouts and its local replies.
+    grpc,
+    /// WebSocket, CONNECT and extended CONNECT.
+    upgrades,
+    /// The TCP proxy.
+    tcp,
+    /// TLS on either side: versions, ALPN, SNI, client certificates, verification, XFCC.
+    tls,
+    /// Formats, operators and filters of access logs.
+    access_log,
+    /// Deadlines of every kind.
+    timeouts,
+    /// local_reply_config.
+    local_replies,
+    /// The admin interface.
+    admin,
 }

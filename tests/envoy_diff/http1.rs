@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tests::client::{Client, End, Framing, Response, tcp};
+use tests::client::{Client, End, Framing, Response, method_of, tcp};
 use tests::tls::{Offer, Tls, server_config};
 use tests::upstream::{Conversation, Http2Upstream, Refusing, Secured, Seen, Upstream};
 
@@ -113,8 +113,12 @@ fn serve(conversation: &mut Conversation, answer: fn(&Seen) -> Reply) {
 /// Notes what an upstream saw.
 pub fn note_seen(into: &mut Observation, prefix: &str, seen: &Seen, normalizer: &Normalizer) {
     into.insert(format!("{prefix}.line"), normalizer.text(&show(&latin1(&seen.line))));
-    into.insert(format!("{prefix}.body"), normalizer.text(&show(&seen.body)));
-    into.insert(format!("{prefix}.framing"), format!("{:?}", seen.framing));
+    if !seen.body.is_empty() {
+        into.insert(format!("{prefix}.body"), normalizer.text(&show(&seen.body)));
+    }
+    if seen.framing != Framing::None {
+        into.insert(format!("{prefix}.framing"), format!("{:?}", seen.framing));
+    }
     observe::headers(into, &format!("{prefix}.header"), &seen.headers, normalizer);
     observe::headers(into, &format!("{prefix}.trailer"), &seen.trailers, normalizer);
     if let Some(tls) = &seen.tls {
@@ -122,14 +126,15 @@ pub fn note_seen(into: &mut Observation, prefix: &str, seen: &Seen, normalizer: 
     }
 }
 
-/// Takes the steps, notes what came, and returns how many responses upstreams sent.
+/// Takes the steps, notes what came, and returns how many responses upstreams sent. `arrive` waits for an upstream to get a
+/// request.
 pub fn client(
     port: u16,
     offer: Option<&Offer<'_>>,
     certificates: &Certificates,
     steps: (&[Piece], usize, EndCheck),
-    into: &mut Observation,
-    normalizer: &Normalizer,
+    arrive: &mut dyn FnMut(),
+    (into, normalizer): (&mut Observation, &Normalizer),
 ) -> usize {
     let mut client = match offer {
         None => Client::over(tcp(port)),
@@ -144,16 +149,18 @@ pub fn client(
             }
         },
     };
+    client.set_patience(PATIENCE);
     let (pieces, count, check) = steps;
     let mut exchange = Exchange { responses: 0, from_upstream: 0, last: None, into, normalizer };
-    let head_request = pieces.iter().any(|piece| matches!(piece, Piece::Send(bytes) if bytes.starts_with(b"HEAD ")));
+    let first = pieces.iter().find_map(|piece| if let Piece::Send(bytes) = piece { Some(bytes) } else { None });
+    let method = first.map_or("", |bytes| method_of(bytes));
     let mut raw = 0;
     for piece in pieces {
         match piece {
             Piece::Send(bytes) => client.send(bytes),
-            Piece::Response => exchange.response(&mut client, head_request),
+            Piece::Response => exchange.response(&mut client, method),
             Piece::Read(n) => {
-                exchange.into.insert(format!("raw.{raw}"), show(&client.read_exact(*n)));
+                exchange.into.insert(format!("raw.{raw}"), show(&client.read(*n)));
                 raw += 1;
             }
             Piece::ReadToEnd => {
@@ -161,6 +168,7 @@ pub fn client(
                 exchange.into.insert(format!("raw.{raw}"), format!("{} then {end:?}", show(&bytes)));
                 raw += 1;
             }
+            Piece::Arrive => arrive(),
             Piece::Finish => client.finish(),
             Piece::Abort => {
                 client.abort();
@@ -169,7 +177,7 @@ pub fn client(
         }
     }
     for _ in 0..count {
-        exchange.response(&mut client, head_request);
+        exchange.response(&mut client, method);
     }
     let last = exchange.last.take();
     let from_upstream = exchange.from_upstream;
@@ -190,13 +198,14 @@ struct Exchange<'a> {
 
 impl Exchange<'_> {
     /// Reads and notes one final response and the interim ones before it.
-    fn response(&mut self, client: &mut Client, head_request: bool) {
+    fn response(&mut self, client: &mut Client, method: &str) {
         loop {
             let n = self.responses;
-            let Some(response) = client.response(head_request) else {
+            let Some(response) = client.response(method) else {
                 let (rest, end) = client.read_to_end(PATIENCE);
                 self.into.insert(format!("{n}.status"), "none".to_owned());
-                self.into.insert(format!("{n}.instead"), format!("{} then {end:?}", show(&rest)));
+                let rest = self.normalizer.text(&show(&rest));
+                self.into.insert(format!("{n}.instead"), format!("{rest} then {end:?}"));
                 return;
             };
             self.responses += 1;
@@ -204,7 +213,9 @@ impl Exchange<'_> {
             self.into.insert(format!("{n}.status"), response.status.to_string());
             self.into.insert(format!("{n}.reason"), response.reason.clone());
             self.into.insert(format!("{n}.body"), self.normalizer.text(&show(&response.body)));
-            self.into.insert(format!("{n}.framing"), format!("{:?}", response.framing));
+            if response.framing != Framing::Length {
+                self.into.insert(format!("{n}.framing"), format!("{:?}", response.framing));
+            }
             observe::headers(self.into, &format!("{n}.header"), &response.headers, self.normalizer);
             observe::headers(self.into, &format!("{n}.trailer"), &response.trailers, self.normalizer);
             let interim = response.is_interim();
@@ -231,7 +242,7 @@ fn how_it_ends(client: &mut Client, check: EndCheck, last: Option<&Response>) ->
         return format!("{end:?}{rest}");
     }
     client.send("GET /still-there HTTP/1.1\r\nHost: test.local\r\nConnection: close\r\n\r\n");
-    match client.response(false) {
+    match client.response("GET") {
         Some(_) => "kept".to_owned(),
         None => match client.end(PATIENCE) {
             End::Open => "no answer to another request".to_owned(),

@@ -28,8 +28,7 @@ pub fn compare(group: &Group) {
             check_expectations(group, &live);
             if std::env::var_os("ENVOY_DIFF_RECORD").is_some() {
                 std::fs::create_dir_all(recorded_at.parent().expect("a folder")).expect("created");
-                let text = serde_json::to_string_pretty(&live).expect("serialised");
-                std::fs::write(&recorded_at, text + "\n").expect("written");
+                std::fs::write(&recorded_at, record(&live)).expect("written");
             } else {
                 let changes = compare_runs(group, on_record.as_ref().unwrap_or(&Observations::new()), &live);
                 assert!(
@@ -64,6 +63,15 @@ pub fn compare(group: &Group) {
         }
     }
     assert!(complaints.is_empty(), "{} differs from Envoy in {} fields:\n{complaints}", group.name, wrong.len());
+}
+
+/// JSON with a line for each case.
+fn record(observations: &Observations) -> String {
+    let lines = observations.iter().map(|(case, fields)| {
+        let case = serde_json::to_string(case).expect("serialised");
+        format!("{case}: {}", serde_json::to_string(fields).expect("serialised"))
+    });
+    format!("{{\n{}\n}}\n", lines.collect::<Vec<_>>().join(",\n"))
 }
 
 fn recorded(group: &Group) -> PathBuf {
@@ -131,7 +139,7 @@ fn observe(group: &Group, binary: &Path, certificates: &Certificates) -> Observa
     for local in addresses.iter().filter(|address| address.is_ipv4() && !address.is_loopback()) {
         normalizer.literals.push((local.to_string(), "<local>".to_owned()));
     }
-    let mut run = Run { proxy, upstreams, certificates, normalizer, all: Observations::new() };
+    let mut run = Run { proxy, upstreams, certificates, normalizer, fields: group.fields, all: Observations::new() };
     for (n, case) in group.cases.iter().enumerate() {
         let before = n.checked_sub(1).and_then(|n| group.cases.get(n)).map(|case| case.id.as_str());
         run.case(case, before);
@@ -147,6 +155,7 @@ struct Run<'a> {
     upstreams: BTreeMap<&'static str, Running>,
     certificates: &'a Certificates,
     normalizer: Normalizer,
+    fields: &'static [&'static str],
     all: Observations,
 }
 
@@ -160,14 +169,15 @@ impl Run<'_> {
             }
         }
         let mut into = Observation::new();
+        let mut arrived = Vec::new();
         let answered = match &case.action {
             Action::Http1 { pieces, tls, responses, end } => http1::client(
                 self.proxy.port(case.listener),
                 tls.as_ref(),
                 self.certificates,
                 (pieces, *responses, *end),
-                &mut into,
-                &self.normalizer,
+                &mut || arrived.extend(self.seen(1)),
+                (&mut into, &self.normalizer),
             ),
             Action::Http2 { requests, tls } => {
                 let tls = tls.as_ref().map(|offer| (self.certificates.folder.path(), offer));
@@ -178,13 +188,18 @@ impl Run<'_> {
                 0
             }
         };
-        for (name, seen) in self.seen(case.requests.unwrap_or(answered)) {
+        let more = case.requests.unwrap_or(answered).saturating_sub(arrived.len());
+        arrived.extend(self.seen(more));
+        for (name, seen) in arrived {
             let n = (0..).find(|n| !into.contains_key(&format!("{name}.{n}.line"))).expect("endless");
             http1::note_seen(&mut into, &format!("{name}.{n}"), &seen, &self.normalizer);
         }
         for (stat, wanted) in &case.settle {
             let reached = wait_for(PATIENCE, || Some(self.proxy.stat(stat)).filter(|value| value == wanted));
             into.insert(format!("stat.{stat}"), reached.unwrap_or_else(|| self.proxy.stat(stat)).to_string());
+        }
+        if !self.fields.is_empty() {
+            into.retain(|field, _| self.fields.iter().any(|kept| is_meant(kept, field)));
         }
         self.all.insert(case.id.clone(), into);
     }
@@ -195,7 +210,9 @@ impl Run<'_> {
         let mut collect = || {
             for (name, upstream) in &self.upstreams {
                 while let Some(one) = upstream.next_within(Duration::ZERO) {
-                    seen.push((format!("up.{name}"), one));
+                    if !one.target().starts_with("/still-there") {
+                        seen.push((format!("up.{name}"), one));
+                    }
                 }
             }
             (seen.len() >= count).then_some(())
@@ -270,19 +287,40 @@ impl Run<'_> {
             });
             let lines = lines.unwrap_or_else(|| self.proxy.lines(file, 0, Duration::ZERO));
             let lines = lines.iter().filter(|line| !line.contains("/still-there"));
-            let lines = lines.enumerate().map(|(n, line)| (format!("{n:03}"), self.normalizer.text(line)));
+            let text = |line: &str| self.normalizer.text(&without_durations(line));
+            let lines = lines.enumerate().map(|(n, line)| (format!("{n:03}"), text(line)));
             self.all.insert(format!("log {file}"), lines.collect());
         }
     }
 
     fn note_stats(&mut self, group: &Group) {
         let mut into = Observation::new();
+        // The last connection ends a moment after its client has gone.
+        let active = "^http\\.ingress\\.downstream_(cx|rq)_active$";
+        wait_for(PATIENCE, || self.proxy.stats(active).values().all(|value| *value == 0).then_some(()));
         for regex in group.stats {
             let found = self.proxy.stats(regex).into_iter().filter(|(_, value)| *value != 0);
             into.extend(found.map(|(name, value)| (self.normalizer.text(&name), value.to_string())));
         }
         self.all.insert("stats".to_owned(), into);
     }
+}
+
+/// A line of the default format without the two durations, which differ between runs.
+fn without_durations(line: &str) -> String {
+    let mut parts: Vec<&str> = line.split('"').collect();
+    let counts = match parts.as_slice() {
+        [time, _, counts, _, _, ..] if time.starts_with('[') => *counts,
+        _ => return line.to_owned(),
+    };
+    let mut fields: Vec<&str> = counts.split(' ').collect();
+    if let [_, _, _, _, _, total, upstream, _] = fields.as_mut_slice() {
+        *total = "<ms>";
+        *upstream = if *upstream == "-" { "-" } else { "<ms>" };
+    }
+    let counts = fields.join(" ");
+    parts[2] = &counts;
+    parts.join("\"")
 }
 
 /// `.a.b[]` for every value in it.

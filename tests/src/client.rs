@@ -32,9 +32,9 @@ pub enum Framing {
 }
 
 impl Response {
-    /// Parses one response from the front of `bytes`; `None` if it is incomplete or not a response. A body without a length
-    /// is complete when the connection has `ended`.
-    pub fn parse(bytes: &[u8], head_request: bool, ended: bool) -> Option<Response> {
+    /// Parses one response to a request of this method from the front of `bytes`; `None` if it is incomplete or not a
+    /// response. A body without a length is complete when the connection has `ended`.
+    pub fn parse(bytes: &[u8], method: &str, ended: bool) -> Option<Response> {
         let end = position(bytes, b"\r\n\r\n")? + 4;
         let head: String = bytes[..end - 4].iter().map(|b| char::from(*b)).collect();
         let mut lines = head.split("\r\n");
@@ -45,7 +45,8 @@ impl Response {
         let mut response = Response { version, status, reason, ..Response::default() };
         response.headers = lines.map(header_line).collect::<Option<_>>()?;
         let rest = &bytes[end..];
-        if head_request || status / 100 == 1 || status == 204 || status == 304 {
+        let tunnel = method == "CONNECT" && status / 100 == 2;
+        if method == "HEAD" || tunnel || status / 100 == 1 || status == 204 || status == 304 {
             response.length = end;
         } else if response.header("transfer-encoding").is_some() {
             response.framing = Framing::Chunked;
@@ -186,21 +187,21 @@ impl Client {
     }
 
     /// The next response, interim ones included; `None` when the connection ends, or time is up, before one is complete.
-    pub fn response(&mut self, head_request: bool) -> Option<Response> {
+    pub fn response(&mut self, method: &str) -> Option<Response> {
         loop {
-            if let Some(response) = self.take(head_request, false) {
+            if let Some(response) = self.take(method, false) {
                 return Some(response);
             }
             match self.fill() {
-                Ok(0) => return self.take(head_request, true),
+                Ok(0) => return self.take(method, true),
                 Ok(_) => {}
                 Err(_) => return None,
             }
         }
     }
 
-    fn take(&mut self, head_request: bool, ended: bool) -> Option<Response> {
-        let response = Response::parse(&self.buffer, head_request, ended)?;
+    fn take(&mut self, method: &str, ended: bool) -> Option<Response> {
+        let response = Response::parse(&self.buffer, method, ended)?;
         self.buffer.drain(..response.length);
         Some(response)
     }
@@ -212,11 +213,15 @@ impl Client {
         Ok(n)
     }
 
-    /// Reads exactly `n` raw bytes.
-    pub fn read_exact(&mut self, n: usize) -> Vec<u8> {
-        while self.buffer.len() < n {
-            assert!(self.fill().expect("read") > 0, "ended after {} of {n} bytes", self.buffer.len());
-        }
+    /// How long a read may take.
+    pub fn set_patience(&self, patience: Duration) {
+        self.stream.set_patience(patience);
+    }
+
+    /// Reads `n` raw bytes; fewer when no more come.
+    pub fn read(&mut self, n: usize) -> Vec<u8> {
+        while self.buffer.len() < n && matches!(self.fill(), Ok(1..)) {}
+        let n = n.min(self.buffer.len());
         self.buffer.drain(..n).collect()
     }
 
@@ -239,7 +244,7 @@ impl Client {
         let bytes = bytes.as_ref();
         self.send(bytes);
         loop {
-            let response = self.response(bytes.starts_with(b"HEAD ")).expect("a response");
+            let response = self.response(method_of(bytes)).expect("a response");
             if !response.is_interim() {
                 return response;
             }
@@ -254,6 +259,12 @@ impl Client {
     pub fn end(&mut self, patience: Duration) -> End {
         self.read_to_end(patience).1
     }
+}
+
+/// The method of a request head.
+pub fn method_of(request: &[u8]) -> &str {
+    let end = request.iter().position(|b| *b == b' ').unwrap_or(0);
+    std::str::from_utf8(&request[..end]).unwrap_or_default()
 }
 
 fn how_it_ended(error: &io::Error) -> End {

@@ -12,7 +12,6 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::PATIENCE;
 use crate::tls::{Offer, Session, client_config, server_name, session};
 
 /// One request of a connection.
@@ -27,8 +26,8 @@ pub struct Request {
     pub trailers: Vec<(String, String)>,
     /// `:protocol` of an extended CONNECT.
     pub protocol: Option<String>,
-    /// Leaves this side's half of the stream open, as a tunnel does.
-    pub keep_open: bool,
+    /// Leaves this side's half of the stream open, as a tunnel does, and resets it after so many bytes of answer.
+    pub until: Option<usize>,
 }
 
 impl Request {
@@ -67,6 +66,9 @@ impl Outcome {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
+
+/// How long a request may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Sends the requests one after the other on one connection, over TLS with an offer.
 ///
@@ -147,7 +149,7 @@ async fn one(sender: &mut SendRequest<Bytes>, request: &Request, outcome: &mut O
             tokio::task::yield_now().await;
         }
     }
-    let at_once = request.body.is_empty() && request.trailers.is_empty() && !request.keep_open;
+    let at_once = request.body.is_empty() && request.trailers.is_empty() && !request.until.is_some();
     let (response, mut body) = ready.send_request(head(request), at_once)?;
     let send = async {
         if at_once {
@@ -155,7 +157,7 @@ async fn one(sender: &mut SendRequest<Bytes>, request: &Request, outcome: &mut O
         }
         let chunks = request.body.len();
         for (n, chunk) in request.body.iter().enumerate() {
-            let last = n + 1 == chunks && request.trailers.is_empty() && !request.keep_open;
+            let last = n + 1 == chunks && request.trailers.is_empty() && !request.until.is_some();
             send_all(&mut body, Bytes::from(chunk.clone()), last).await?;
         }
         if !request.trailers.is_empty() {
@@ -172,6 +174,10 @@ async fn one(sender: &mut SendRequest<Bytes>, request: &Request, outcome: &mut O
             let chunk = chunk?;
             let _ = incoming.flow_control().release_capacity(chunk.len());
             outcome.body.extend_from_slice(&chunk);
+            if request.until.is_some_and(|enough| outcome.body.len() >= enough) {
+                // Dropping what is left of the stream resets it.
+                return Ok(());
+            }
         }
         outcome.trailers = incoming.trailers().await?.as_ref().map(pairs).unwrap_or_default();
         Ok(())

@@ -105,7 +105,7 @@ impl Proxy {
         write!(stream, "{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).ok()?;
-        Response::parse(&answer, false, true)
+        Response::parse(&answer, method, true)
     }
 
     /// The value of one counter or gauge; 0 when it is not there.

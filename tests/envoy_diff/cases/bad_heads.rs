@@ -180,6 +180,7 @@ pub fn group() -> Group {
         config: bootstrap(&listeners, &cluster("up", "{up:up}", "")),
         upstreams: vec![("up", Kind::Http1(plain))],
         cases,
+        fields: &[],
         stats: STATS,
         logs: &["access.log"],
     }

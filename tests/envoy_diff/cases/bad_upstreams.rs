@@ -119,6 +119,7 @@ pub fn group() -> Group {
         config: bootstrap(&listener, &clusters),
         upstreams: vec![("up", Kind::Http1(upstream)), ("refusing", Kind::Refusing)],
         cases,
+        fields: &[],
         stats: STATS,
         logs: &["access.log"],
     }

@@ -26,6 +26,7 @@ fn upstream(request: &Seen) -> Reply {
         "/no-reason" => bytes("HTTP/1.1 299 \r\nx-up: 1\r\ncontent-length: 2\r\n\r\nok"),
         "/odd-reason" => bytes("HTTP/1.1 200 Fine By Me\r\nX-UP: 1\r\nContent-Length: 2\r\n\r\nok"),
         "/http10" => Reply::Last(b"HTTP/1.0 200 OK\r\nx-up: 1\r\ncontent-length: 2\r\n\r\nok".to_vec()),
+        "/silent" => Reply::Silent,
         "/999" => bytes("HTTP/1.1 999 Odd\r\nx-up: 1\r\ncontent-length: 0\r\n\r\n"),
         "/103" => bytes(
             "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\nx-up: 1\r\ncontent-length: 2\r\n\r\nok",
@@ -48,6 +49,11 @@ fn upstream(request: &Seen) -> Reply {
         _ => plain(request),
     }
 }
+
+const ROUTES: &str = "
+- { match: { path: /direct }, direct_response: { status: 200, body: { inline_string: direct } } }
+- { match: { prefix: / }, route: { cluster: up } }
+";
 
 pub fn group() -> Group {
     let chunked = "POST /up HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -95,12 +101,11 @@ pub fn group() -> Group {
         .expect("2.status", "200"),
         raw("pipelined-then-wrong", "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET / nonsense\r\n\r\n").responses(2),
         raw("close-then-more", "GET /1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n"),
-        steps("half-closed-after-the-request", vec![send("GET /up HTTP/1.1\r\nHost: a\r\n\r\n"), Piece::Finish])
-            .responses(1)
+        steps("half-closed-after-the-answer", vec![send("GET /direct HTTP/1.1\r\nHost: a\r\n\r\n"), Piece::Response, Piece::Finish])
             .end(Wait),
         steps("finished-without-a-request", vec![Piece::Finish, Piece::ReadToEnd]).end(Skip),
         steps("finished-in-a-head", vec![send("GET /up HT"), Piece::Finish, Piece::ReadToEnd]).end(Skip),
-        steps("finished-in-a-body", vec![send("POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab"), Piece::Finish, Piece::ReadToEnd])
+        steps("half-closed-while-the-upstream-thinks", vec![send("GET /silent HTTP/1.1\r\nHost: a\r\n\r\n"), Piece::Arrive, Piece::Finish, Piece::ReadToEnd])
             .end(Skip),
         raw("absolute-form", "GET http://b.test:81/x?y HTTP/1.1\r\nHost: a\r\n\r\n"),
         raw("absolute-form-without-path", "GET http://b.test HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -148,9 +153,10 @@ pub fn group() -> Group {
     }
     Group {
         name: "http1",
-        config: http("- match: { prefix: / }\n  route: { cluster: up }\n", "", &cluster("up", "{up:up}", "")),
+        config: http(ROUTES, "", &cluster("up", "{up:up}", "")),
         upstreams: vec![("up", Kind::Http1(upstream))],
         cases,
+        fields: &[],
         stats: STATS,
         logs: &["access.log"],
     }

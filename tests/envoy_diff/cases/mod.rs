@@ -1,8 +1,21 @@
 //! The groups, one file each.
 
+pub mod access_log;
+pub mod admin;
 pub mod bad_heads;
 pub mod bad_upstreams;
+pub mod grpc;
+pub mod headers;
 pub mod http1;
+pub mod http2;
+pub mod local_replies;
+pub mod paths;
+pub mod rewrites;
+pub mod routing;
+pub mod tcp;
+pub mod timeouts;
+pub mod tls;
+pub mod upgrades;
 
 use tests::config::{access_log, bootstrap, chain, hcm, listener_with};
 

@@ -30,6 +30,8 @@ pub struct Answer {
     pub reset_after_body: Option<u32>,
     /// Does not answer at all.
     pub silent: bool,
+    /// Answers before the request's body is read.
+    pub early: bool,
     /// Answers before the request's body is read, and sends back what comes.
     pub echo: bool,
 }
@@ -153,24 +155,31 @@ async fn exchange(
     answer: Answering,
     report: Sender<Seen>,
 ) {
-    let reply = answer(&seen);
+    let mut reply = answer(&seen);
+    if seen.line.starts_with("HEAD ") {
+        reply.body.clear();
+    }
     if reply.echo {
         let _ = report.send(seen);
         echo(reply, body, respond).await;
         return;
     }
-    while let Some(Ok(chunk)) = body.data().await {
+    while !reply.early
+        && let Some(Ok(chunk)) = body.data().await
+    {
         let _ = body.flow_control().release_capacity(chunk.len());
         seen.body.extend_from_slice(&chunk);
     }
-    if let Ok(Some(trailers)) = body.trailers().await {
+    if !reply.early
+        && let Ok(Some(trailers)) = body.trailers().await
+    {
         seen.trailers = pairs(&trailers);
     }
     let _ = report.send(seen);
     if reply.silent {
         std::future::pending::<()>().await;
     }
-    send(reply, respond);
+    send(reply, respond).await;
 }
 
 fn head(reply: &Answer) -> http::Response<()> {
@@ -180,7 +189,7 @@ fn head(reply: &Answer) -> http::Response<()> {
     head
 }
 
-fn send(reply: Answer, mut respond: SendResponse<Bytes>) {
+async fn send(reply: Answer, mut respond: SendResponse<Bytes>) {
     if let Some(code) = reply.reset {
         respond.send_reset(Reason::from(code));
         return;
@@ -195,6 +204,10 @@ fn send(reply: Answer, mut respond: SendResponse<Bytes>) {
         let _ = stream.send_data(Bytes::from(reply.body), last);
     }
     if let Some(code) = reply.reset_after_body {
+        // A reset throws away what is not written; the connection's task writes when it has its turn.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
         stream.send_reset(Reason::from(code));
     } else if !reply.trailers.is_empty() {
         let _ = stream.send_trailers(map(&reply.trailers));
