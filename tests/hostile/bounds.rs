@@ -111,7 +111,7 @@ fn pipelined_requests_are_not_hoarded() {
     let after = settled(&proxy);
     assert!(after - before <= 4 * 1024, "{} KiB for 2000 requests", after - before);
     for _ in 0..2000 {
-        assert_eq!(client.response(false).expect("a response").status, 200);
+        assert_eq!(client.response("GET").expect("a response").status, 200);
     }
 }
 
@@ -124,6 +124,6 @@ fn a_slow_head_has_a_deadline() {
         client.send(piece);
         std::thread::park_timeout(Duration::from_millis(50));
     }
-    assert_eq!(client.response(false).expect("an answer").status, 408);
+    assert_eq!(client.response("GET").expect("an answer").status, 408);
     assert_ne!(client.end(PATIENCE), End::Open);
 }

@@ -121,7 +121,7 @@ impl Run {
             ["end"] => {}
             _ => {
                 for wanted in &answers {
-                    let Some(response) = client.response(false) else { return Err(format!("no answer, not {wanted}")) };
+                    let Some(response) = client.response("GET") else { return Err(format!("no answer, not {wanted}")) };
                     if !wanted.split('|').any(|status| status.parse() == Ok(response.status)) {
                         return Err(format!("{} instead of {wanted}", response.status));
                     }
@@ -139,7 +139,7 @@ impl Run {
             "close" => self.refused.push((id.to_owned(), client)),
             "keep" => {
                 client.send("GET /probe HTTP/1.1\r\nHost: probe\r\n\r\n");
-                let response = client.response(false).ok_or("no answer to the next request")?;
+                let response = client.response("GET").ok_or("no answer to the next request")?;
                 if (response.status, response.text().as_str()) != (200, "/probe") {
                     return Err(format!("the next request got {} {}", response.status, response.text()));
                 }

@@ -65,7 +65,7 @@ fn no_upstream_harms_a_client_or_the_next_request() {
         for mut client in clients {
             let path = format!("/clean/{}", case.id);
             client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
-            match client.response(false) {
+            match client.response("GET") {
                 Some(response) if (response.status, response.text()) == (200, path) => {}
                 other => failures.push(format!("{what}: the next request got {other:?}")),
             }
@@ -86,14 +86,14 @@ fn check(case: &Case, client: &mut Client) -> Result<bool, String> {
         if !head.starts_with(&format!("HTTP/1.1 {status} ")) || end == End::Open {
             return Err(format!("{end:?} after {head:?}"));
         }
-        if let Some(response) = Response::parse(&bytes, false, false) {
+        if let Some(response) = Response::parse(&bytes, "GET", false) {
             return Err(format!("looks complete: {response:?}"));
         }
         return Ok(false);
     }
     let mut interim = 0;
     let response = loop {
-        match client.response(method == "HEAD") {
+        match client.response(method) {
             Some(response) if response.is_interim() => interim += 1,
             Some(response) => break response,
             None => return Err(format!("no answer, not {expect}")),

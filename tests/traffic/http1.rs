@@ -50,7 +50,7 @@ fn pipelined_requests_are_answered_in_order() {
     let mut client = Client::connect(proxy.listen);
     client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     for n in 1..=3 {
-        assert_eq!(client.response(false).expect("answered").text(), format!("GET /{n} HTTP/1.1"));
+        assert_eq!(client.response("GET").expect("answered").text(), format!("GET /{n} HTTP/1.1"));
     }
     assert_eq!(client.end(Duration::from_secs(5)), End::Closed);
 }
@@ -113,7 +113,7 @@ fn a_draining_proxy_finishes_what_it_has_and_exits() {
         std::thread::park_timeout(Duration::from_millis(10));
     }
     go.send(()).expect("sent");
-    let response = client.response(false).expect("the request in flight is answered");
+    let response = client.response("GET").expect("the request in flight is answered");
     assert_eq!((response.status, response.text().as_str()), (200, "late"));
     assert_eq!(response.header("connection"), Some("close"));
     assert!(proxy.wait_exit().success());
