@@ -15,6 +15,8 @@ pub mod bind;
 mod build;
 pub mod connections;
 pub mod filters;
+#[cfg(test)]
+mod tests;
 pub mod worker;
 
 use std::sync::Arc;

@@ -4,6 +4,8 @@
 mod accept;
 mod connection;
 mod inspect;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
