@@ -149,7 +149,7 @@ async fn one(sender: &mut SendRequest<Bytes>, request: &Request, outcome: &mut O
             tokio::task::yield_now().await;
         }
     }
-    let at_once = request.body.is_empty() && request.trailers.is_empty() && !request.until.is_some();
+    let at_once = request.body.is_empty() && request.trailers.is_empty() && request.until.is_none();
     let (response, mut body) = ready.send_request(head(request), at_once)?;
     let send = async {
         if at_once {
@@ -157,7 +157,7 @@ async fn one(sender: &mut SendRequest<Bytes>, request: &Request, outcome: &mut O
         }
         let chunks = request.body.len();
         for (n, chunk) in request.body.iter().enumerate() {
-            let last = n + 1 == chunks && request.trailers.is_empty() && !request.until.is_some();
+            let last = n + 1 == chunks && request.trailers.is_empty() && request.until.is_none();
             send_all(&mut body, Bytes::from(chunk.clone()), last).await?;
         }
         if !request.trailers.is_empty() {
