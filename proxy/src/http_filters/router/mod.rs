@@ -223,6 +223,9 @@ async fn attempt<S: RouterStream>(
         if route.virtual_host().include_attempt_count_in_response {
             head.headers.insert(X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(info.upstream.attempts));
         }
+        // What formats in added headers may print.
+        info.response_code = head.status.as_u16();
+        info.bytes_received = stream.ctl().body_received.get();
         route.finalize_response_headers(&mut head, request, info);
     });
     Outcome::Response(head, exchange.into_body())
