@@ -1,17 +1,15 @@
 use std::time::Duration;
 
 use tests::client::{self, Client, End};
-use tests::config::{self, TO_UP};
-use tests::proxy::free_port;
-use tests::upstream::{Upstream, ok};
+use tests::upstream::{Refusing, Upstream, ok};
 
-use crate::start;
+use crate::{TO_UP, start};
 
 #[test]
 fn a_request_goes_through_with_envoys_headers_and_the_connections_are_kept() {
     let upstream = Upstream::echo_line();
-    let proxy = start(&config::http(TO_UP, "", upstream.port));
-    let mut client = Client::connect(proxy.listen);
+    let proxy = start(TO_UP, upstream.port);
+    let mut client = Client::connect(proxy.port("in"));
     let response = client.get("/a?b=c");
     assert_eq!((response.status, response.text().as_str()), (200, "GET /a?b=c HTTP/1.1"));
     assert_eq!(response.header("server"), Some("envoy"));
@@ -31,8 +29,8 @@ fn a_request_goes_through_with_envoys_headers_and_the_connections_are_kept() {
 #[test]
 fn bodies_of_every_framing_arrive_whole() {
     let upstream = Upstream::http(|request| ok(&format!("{} bytes", request.body.len())));
-    let proxy = start(&config::http(TO_UP, "", upstream.port));
-    let mut client = Client::connect(proxy.listen);
+    let proxy = start(TO_UP, upstream.port);
+    let mut client = Client::connect(proxy.port("in"));
     let body = "x".repeat(300_000);
     let with_length = format!("POST /l HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     assert_eq!(client.request(with_length).text(), "300000 bytes");
@@ -46,8 +44,8 @@ fn bodies_of_every_framing_arrive_whole() {
 #[test]
 fn pipelined_requests_are_answered_in_order() {
     let upstream = Upstream::echo_line();
-    let proxy = start(&config::http(TO_UP, "", upstream.port));
-    let mut client = Client::connect(proxy.listen);
+    let proxy = start(TO_UP, upstream.port);
+    let mut client = Client::connect(proxy.port("in"));
     client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     for n in 1..=3 {
         assert_eq!(client.response("GET").expect("answered").text(), format!("GET /{n} HTTP/1.1"));
@@ -57,12 +55,12 @@ fn pipelined_requests_are_answered_in_order() {
 
 #[test]
 fn local_replies_are_envoys() {
-    let proxy = start(&config::http(
+    let refusing = Refusing::new();
+    let proxy = start(
         "- match: { prefix: /up }\n  route: { cluster: up }\n- match: { prefix: /nc }\n  route: { cluster: absent }\n- match: { prefix: /direct }\n  direct_response: { status: 418, body: { inline_string: short and stout } }\n",
-        "",
-        free_port(),
-    ));
-    let refused = client::get(proxy.listen, "/up");
+        refusing.port,
+    );
+    let refused = client::get(proxy.port("in"), "/up");
     assert_eq!(refused.status, 503);
     assert!(
         refused.text().starts_with(
@@ -71,10 +69,10 @@ fn local_replies_are_envoys() {
         "{}",
         refused.text()
     );
-    assert_eq!(client::get(proxy.listen, "/nc").status, 503);
-    let direct = client::get(proxy.listen, "/direct");
+    assert_eq!(client::get(proxy.port("in"), "/nc").status, 503);
+    let direct = client::get(proxy.port("in"), "/direct");
     assert_eq!((direct.status, direct.text().as_str()), (418, "short and stout"));
-    let missing = client::get(proxy.listen, "/none");
+    let missing = client::get(proxy.port("in"), "/none");
     assert_eq!((missing.status, missing.body.len()), (404, 0));
 }
 
@@ -86,8 +84,8 @@ fn a_route_timeout_answers_504_and_closes_the_upstream_connection() {
         let _ = told.send(conversation.ended());
     });
     let routes = "- match: { prefix: / }\n  route: { cluster: up, timeout: 0.2s }\n";
-    let proxy = start(&config::http(routes, "", upstream.port));
-    let response = client::get(proxy.listen, "/");
+    let proxy = start(routes, upstream.port);
+    let response = client::get(proxy.port("in"), "/");
     assert_eq!((response.status, response.text().as_str()), (504, "upstream request timeout"));
     assert!(ended.recv_timeout(Duration::from_secs(5)).expect("the upstream connection is closed"));
     assert_eq!(proxy.stat("cluster.up.upstream_rq_timeout"), 1);
@@ -102,13 +100,13 @@ fn a_draining_proxy_finishes_what_it_has_and_exits() {
         let _ = wait.lock().expect("unpoisoned").recv_timeout(tests::PATIENCE);
         let _ = conversation.send(&ok("late"));
     });
-    let mut proxy = start(&config::http(TO_UP, "", upstream.port));
-    let mut client = Client::connect(proxy.listen);
+    let mut proxy = start(TO_UP, upstream.port);
+    let mut client = Client::connect(proxy.port("in"));
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     upstream.next();
     proxy.terminate();
     let deadline = std::time::Instant::now() + tests::PATIENCE;
-    while std::net::TcpStream::connect(("127.0.0.1", proxy.listen)).is_ok() {
+    while std::net::TcpStream::connect(("127.0.0.1", proxy.port("in"))).is_ok() {
         assert!(std::time::Instant::now() < deadline, "still accepting");
         std::thread::park_timeout(Duration::from_millis(10));
     }
