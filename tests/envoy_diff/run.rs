@@ -1,6 +1,6 @@
 //! Runs a group in a proxy, and compares two runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,6 +55,16 @@ pub fn compare(group: &Group) {
     let found = compare_runs(group, &wanted, &ours);
     let (on_purpose, wrong): (Vec<Differing>, Vec<Differing>) =
         found.into_iter().partition(|found| purpose(group, found).is_some());
+    let open = Open::of(group);
+    if std::env::var_os("ENVOY_DIFF_OPEN").is_some() {
+        open.write(&wrong);
+        return;
+    }
+    let (known, wrong): (Vec<Differing>, Vec<Differing>) = wrong.into_iter().partition(|found| open.lists(found));
+    if !open.lines.is_empty() {
+        let (now, listed) = (known.len(), open.lines.len());
+        println!("{}: {now} fields differ that are listed in {}, which has {listed}", group.name, open.file.display());
+    }
     let mut complaints = list(&wrong);
     for difference in ON_PURPOSE.iter().filter(|difference| difference.group == group.name) {
         if !on_purpose.iter().any(|found| difference.covers(found)) {
@@ -63,6 +73,42 @@ pub fn compare(group: &Group) {
         }
     }
     assert!(complaints.is_empty(), "{} differs from Envoy in {} fields:\n{complaints}", group.name, wrong.len());
+}
+
+/// The differences that are known and not yet mended: `open/GROUP.txt`, a line `case<TAB>field` for each. What is not listed
+/// fails the test; `ENVOY_DIFF_OPEN=1` writes the list anew, which should only ever make it shorter.
+struct Open {
+    file: PathBuf,
+    lines: BTreeSet<String>,
+}
+
+impl Open {
+    fn of(group: &Group) -> Open {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("envoy_diff/open").join(format!("{}.txt", group.name));
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        Open { file, lines: text.lines().map(ToOwned::to_owned).collect() }
+    }
+
+    /// Lines of a log are listed by the log's name, because their numbers move.
+    fn line(found: &Differing) -> String {
+        let field = if found.case.starts_with("log ") { "line" } else { found.field.as_str() };
+        format!("{}\t{field}", found.case)
+    }
+
+    fn lists(&self, found: &Differing) -> bool {
+        self.lines.contains(&Open::line(found))
+    }
+
+    fn write(&self, found: &[Differing]) {
+        let lines: BTreeSet<String> = found.iter().map(Open::line).collect();
+        if lines.is_empty() {
+            let _ = std::fs::remove_file(&self.file);
+            return;
+        }
+        std::fs::create_dir_all(self.file.parent().expect("a folder")).expect("created");
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        std::fs::write(&self.file, text).expect("written");
+    }
 }
 
 /// JSON with a line for each case.
@@ -90,6 +136,9 @@ fn list(found: &[Differing]) -> String {
 /// What differs and is not left to chance by a case.
 fn compare_runs(group: &Group, envoy: &Observations, ours: &Observations) -> Vec<Differing> {
     let empty = Observation::new();
+    if let Some(start) = ours.get("start") {
+        return differing("start", &empty, start);
+    }
     let mut names: Vec<&String> = envoy.keys().chain(ours.keys()).collect();
     names.sort_by_key(|name| (group.cases.iter().position(|case| &case.id == *name), name.as_str()));
     names.dedup();
@@ -105,6 +154,7 @@ fn compare_runs(group: &Group, envoy: &Observations, ours: &Observations) -> Vec
 }
 
 fn check_expectations(group: &Group, envoy: &Observations) {
+    assert!(!envoy.contains_key("start"), "{}: Envoy refuses the configuration: {:?}", group.name, envoy["start"]);
     for case in &group.cases {
         for (field, wanted) in &case.expect {
             let got = envoy[&case.id].get(*field);
@@ -130,7 +180,10 @@ fn observe(group: &Group, binary: &Path, certificates: &Certificates) -> Observa
         config = config.replace(&format!("{{up:{name}}}"), &upstream.port().to_string());
         normalizer.ports.insert(upstream.port(), format!("up:{name}"));
     }
-    let proxy = Proxy::start_with(binary, &config, &Options::default());
+    let proxy = match Proxy::try_start(binary, &config, &Options::default()) {
+        Ok(proxy) => proxy,
+        Err(why) => return [("start".to_owned(), [("refused".to_owned(), why)].into())].into(),
+    };
     normalizer.ports.extend(proxy.ports.iter().map(|(name, port)| (*port, name.clone())));
     normalizer.ports.insert(proxy.admin, "admin".to_owned());
     normalizer.literals.push((proxy.folder.path().display().to_string(), "{tmp}".to_owned()));
