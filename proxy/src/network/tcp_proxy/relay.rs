@@ -104,6 +104,8 @@ struct Direction {
     /// At most so much is read at once, and may come to lie in `rest`.
     read: usize,
     limit: usize,
+    buffer_limit: usize,
+    can_splice: bool,
     /// Bytes may wait inside the other side's TLS session.
     flush: bool,
     splice: Option<Splice>,
@@ -126,6 +128,8 @@ impl Direction {
             gone: 0,
             read: FIRST_READ.min(limit.max(1)),
             limit: LAST_READ.min(limit.max(1)),
+            buffer_limit: limit,
+            can_splice: limit >= LAST_READ,
             flush: false,
             splice: None,
             eof: None,
@@ -147,7 +151,7 @@ impl Direction {
         while !self.finished {
             let step = match self.splice.as_mut().zip(plain(from).zip(plain(to))) {
                 Some((splice, (from, to))) if self.rest.is_empty() => {
-                    splice.poll(cx, from, to, |n| progress.moved(self.from, n))
+                    splice.poll(cx, from, to, self.buffer_limit, |n| progress.moved(self.from, n))
                 }
                 _ if self.eof.is_some() && self.rest.is_empty() => self.poll_shutdown(cx, to),
                 _ => self.poll_copy(cx, from, to, progress),
@@ -159,6 +163,7 @@ impl Direction {
                     self.splice = None;
                 }
                 Step::Small => self.splice = None,
+                Step::NoPipe => (self.splice, self.can_splice) = (None, false),
                 Step::Finished => self.finished = true,
                 Step::ReadFailed(error) => return Poll::Ready(Err(error)),
                 Step::WriteFailed(error) => {
@@ -228,7 +233,7 @@ impl Direction {
             self.read = (self.read / 2).max(FIRST_READ).min(self.limit);
         } else if bytes.len() == self.read {
             self.read = (self.read * 2).min(self.limit);
-            if self.read >= BULK_READ {
+            if self.can_splice && self.read >= BULK_READ {
                 self.splice.get_or_insert_default();
             }
         }
@@ -259,6 +264,8 @@ pub(super) enum Step {
     Eof,
     /// Too little moves for splicing.
     Small,
+    /// There is no pipe to splice through.
+    NoPipe,
     Finished,
     ReadFailed(io::Error),
     WriteFailed(io::Error),
