@@ -92,16 +92,39 @@ impl Validation {
             Self::Fixed(context) => ValidationContext::clone(context),
             Self::Secret { default, slot } => {
                 let secret = slot.get().ok_or_else(|| NotReady::Secret(slot.name().to_owned()))?;
-                let whole = default.as_ref().map_or_else(|| ValidationContext::clone(&secret), |d| d.merge(&secret));
-                if !whole.verifies_anything() && !whole.accepts_untrusted() {
-                    return Err(ContextError::from(ValidationError::Nothing).into());
-                }
-                whole
+                return Ok(Some(whole(default.as_deref(), &secret)?));
             }
         };
         context.check().map_err(ContextError::from)?;
         Ok((context.verifies_anything() || context.accepts_untrusted()).then_some(context))
     }
+
+    /// Whether rules that read `slot` could be used if it held `candidate`. True for all others.
+    ///
+    /// # Errors
+    /// When the candidate, together with the default, could not be used: then it is better refused than put into the slot.
+    pub fn would_take(
+        &self,
+        slot: &Arc<SecretSlot<ValidationContext>>,
+        candidate: &ValidationContext,
+    ) -> Result<(), ContextError> {
+        match self {
+            Self::Secret { default, slot: own } if Arc::ptr_eq(own, slot) => {
+                whole(default.as_deref(), candidate).map(|_| ())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A secret laid over the default; refused if the whole verifies nothing or does not go together.
+fn whole(default: Option<&ValidationContext>, secret: &ValidationContext) -> Result<ValidationContext, ContextError> {
+    let whole = default.map_or_else(|| secret.clone(), |default| default.merge(secret));
+    if !whole.verifies_anything() && !whole.accepts_untrusted() {
+        return Err(ValidationError::Nothing.into());
+    }
+    whole.check()?;
+    Ok(whole)
 }
 
 pub(crate) fn current_certificate(slot: &SecretSlot<TlsCertificate>) -> Result<Arc<TlsCertificate>, NotReady> {
@@ -157,6 +180,19 @@ mod tests {
         assert!(validation.current().unwrap().is_some());
         slot.set(None);
         assert!(validation.current().is_err());
+    }
+
+    #[test]
+    fn a_candidate_is_judged_with_the_default() {
+        let names = ValidationContext { match_subject_alt_names: vec![SanMatcher::dns("a")], ..Default::default() };
+        let (slot, other) = (SecretSlot::empty("ROOTCA"), SecretSlot::empty("ROOTCA"));
+        let validation = Validation::Secret { default: Some(Arc::new(names)), slot: Arc::clone(&slot) };
+        let empty = ValidationContext::default();
+        assert_eq!(validation.would_take(&slot, &empty).unwrap_err(), ValidationError::NamesWithoutCa.into());
+        assert_eq!(validation.would_take(&other, &empty), Ok(()));
+        assert_eq!(validation.would_take(&slot, &ValidationContext::trusting(Ca::new("root").bundle())), Ok(()));
+        let alone = Validation::Secret { default: None, slot: Arc::clone(&slot) };
+        assert_eq!(alone.would_take(&slot, &empty).unwrap_err(), ValidationError::Nothing.into());
     }
 
     #[test]

@@ -114,6 +114,19 @@ impl ServerTls {
         Ok(ServerChoice { config: generation.config(variant)?, generation })
     }
 
+    /// Whether the context could present this certificate.
+    ///
+    /// # Errors
+    /// When an OCSP response has to be stapled, and there is none: then the certificate is better refused than put into the slot.
+    pub fn would_take(&self, certificate: &TlsCertificate) -> Result<(), ContextError> {
+        let must = self.options.ocsp_staple_policy == OcspStaplePolicy::MustStaple || certificate.must_staple();
+        if must && certificate.ocsp_staple().is_none() {
+            let whose = certificate.leaf().map(|leaf| format!(" {}", leaf.subject())).unwrap_or_default();
+            return Err(ContextError::MustStaple(whose));
+        }
+        Ok(())
+    }
+
     /// What was asked for in `tls_params` and cannot be had: for the log.
     pub fn dropped_params(&self) -> &[String] {
         &self.params.dropped
@@ -177,13 +190,7 @@ impl ServerTls {
         let versions: Vec<u64> = self.versions().collect(); // before the secrets: see SecretSlot::version
         let slots = &self.options.tls_certificates;
         let certificates = slots.iter().map(|slot| current_certificate(slot)).collect::<Result<Vec<_>, _>>()?;
-        for certificate in &certificates {
-            let must = self.options.ocsp_staple_policy == OcspStaplePolicy::MustStaple || certificate.must_staple();
-            if must && certificate.ocsp_staple().is_none() {
-                let whose = certificate.leaf().map(|leaf| format!(" {}", leaf.subject())).unwrap_or_default();
-                return Err(ContextError::MustStaple(whose).into());
-            }
-        }
+        certificates.iter().try_for_each(|certificate| self.would_take(certificate))?;
         let context = self.options.validation.current()?;
         if context.is_none() && self.options.require_client_certificate {
             return Err(ContextError::NothingToVerifyClientsBy.into());

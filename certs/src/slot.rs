@@ -3,9 +3,10 @@
 //!
 //! An empty slot is a state of waiting. Whoever needs its content refuses the handshake.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 
@@ -14,12 +15,31 @@ pub struct SecretSlot<T> {
     name: String,
     version: AtomicU64,
     secret: ArcSwapOption<T>,
+    settled: AtomicBool,
+    /// Only there to be dropped with the slot.
+    _companion: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl<T> SecretSlot<T> {
     /// An empty slot, to be filled by [`SecretSlot::set`].
     pub fn empty(name: impl Into<String>) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), version: AtomicU64::new(0), secret: ArcSwapOption::empty() })
+        Arc::new(Self::new(name.into(), None))
+    }
+
+    /// An empty slot that drops `companion` when the last context that uses it is gone: how whoever fills it learns that it
+    /// need not be filled any more.
+    pub fn with_companion(name: impl Into<String>, companion: impl Any + Send + Sync) -> Arc<Self> {
+        Arc::new(Self::new(name.into(), Some(Box::new(companion))))
+    }
+
+    fn new(name: String, companion: Option<Box<dyn Any + Send + Sync>>) -> Self {
+        Self {
+            name,
+            version: AtomicU64::new(0),
+            secret: ArcSwapOption::empty(),
+            settled: AtomicBool::new(false),
+            _companion: companion,
+        }
     }
 
     /// A slot for a secret that is known from the start.
@@ -39,6 +59,17 @@ impl<T> SecretSlot<T> {
         self.secret.store(secret);
         // After the secret: who reads the new version finds at least this secret.
         self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Ends the wait for the first secret without one: it was refused, or did not come in time. Whoever warms goes on, and
+    /// handshakes are refused until a secret is there.
+    pub fn settle(&self) {
+        self.settled.store(true, Ordering::Release);
+    }
+
+    /// Whether nobody has to wait for this slot (any more): it holds a secret, or was [settled](SecretSlot::settle) without.
+    pub fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire) || self.secret.load().is_some()
     }
 
     /// What is in the slot now.
@@ -61,6 +92,26 @@ impl<T> fmt::Debug for SecretSlot<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slot_is_waited_for_until_it_is_filled_or_given_up() {
+        let (filled, given_up) = (SecretSlot::<u32>::empty("a"), SecretSlot::<u32>::empty("b"));
+        assert!(!filled.is_settled() && !given_up.is_settled());
+        filled.set(Some(Arc::new(1)));
+        given_up.settle();
+        assert!(filled.is_settled() && given_up.is_settled() && given_up.get().is_none());
+    }
+
+    #[test]
+    fn a_companion_goes_with_the_last_user() {
+        let companion = Arc::new(());
+        let slot = SecretSlot::<u32>::with_companion("a", Arc::clone(&companion));
+        let user = Arc::clone(&slot);
+        drop(slot);
+        assert_eq!(Arc::strong_count(&companion), 2);
+        drop(user);
+        assert_eq!(Arc::strong_count(&companion), 1);
+    }
 
     #[test]
     fn a_slot_is_filled_replaced_and_emptied() {

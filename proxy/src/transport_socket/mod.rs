@@ -20,7 +20,7 @@ pub mod raw_buffer;
 pub mod secrets;
 pub mod tls;
 
-pub use secrets::SecretManager;
+pub use secrets::{DemandedSecret, SecretKind, SecretManager};
 
 /// The transport socket of a filter chain.
 #[derive(Clone)]
@@ -88,6 +88,16 @@ impl Downstream {
         (entry.build)(&config, &path, cx)
     }
 
+    /// The names of the secrets that a listener has to wait for before it takes connections; empty once it may.
+    pub fn pending_secrets(&self) -> Vec<String> {
+        match self {
+            Downstream::Raw => Vec::new(),
+            Downstream::Tls(context) => {
+                secrets::pending(context.context().certificate_slots(), context.context().validation())
+            }
+        }
+    }
+
     /// Completes the handshake and notes what it established in `info`. The caller bounds it in time.
     ///
     /// # Errors
@@ -115,6 +125,16 @@ impl Upstream {
         let path = path.field("typed_config");
         let (entry, config) = registry::find(registry::UPSTREAM_TRANSPORT_SOCKETS, typed_config(proto), &path)?;
         (entry.build)(&config, &path, cx)
+    }
+
+    /// The names of the secrets that a cluster has to wait for before it is used; empty once it may.
+    pub fn pending_secrets(&self) -> Vec<String> {
+        match self {
+            Upstream::Raw => Vec::new(),
+            Upstream::Tls(context) => {
+                secrets::pending(context.context().certificate_slot(), context.context().validation())
+            }
+        }
     }
 
     /// Completes the handshake as a client of the host of this name (`Host::hostname`, which `auto_host_sni` sends). The caller

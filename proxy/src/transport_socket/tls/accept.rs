@@ -12,6 +12,7 @@ use tokio_rustls::StartHandshake;
 
 use super::Within;
 use super::count::Counters;
+use super::expiry::note_expirations;
 use super::facts::Facts;
 use super::reason::{self, Failure};
 use crate::net::{Io, RawIo};
@@ -23,14 +24,25 @@ const HELLO_BYTES: usize = 2048;
 
 /// `DownstreamTlsContext`
 pub struct DownstreamTls {
-    context: Arc<ServerTls>,
+    context: ServerTls,
     counters: Counters,
     facts: Facts,
 }
 
 impl DownstreamTls {
-    pub(super) fn new(context: Arc<ServerTls>, alpn_protocols: &[String], counters: Counters) -> Self {
+    pub(super) fn new(context: ServerTls, alpn_protocols: &[String], counters: Counters) -> Self {
+        note_expirations(&counters, context.certificate_slots(), context.validation());
         DownstreamTls { context, counters, facts: Facts::new(alpn_protocols) }
+    }
+
+    pub(crate) fn context(&self) -> &ServerTls {
+        &self.context
+    }
+
+    /// One of its secrets was delivered: counts it, and says when the new one ends.
+    pub(crate) fn secret_changed(&self) {
+        self.counters.updated_by_sds();
+        note_expirations(&self.counters, self.context.certificate_slots(), self.context.validation());
     }
 
     /// Boxed: a handshake takes kilobytes of state that the connection does not need afterwards.

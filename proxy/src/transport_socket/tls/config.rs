@@ -18,6 +18,7 @@ use certs::slot::SecretSlot;
 use certs::validation::{TrustChainVerification, ValidationContext};
 use prost_types::Any;
 use xds_protos::envoy::config::core::v3 as core;
+use xds_protos::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use xds_protos::envoy::extensions::transport_sockets::tls::v3 as proto;
 use xds_protos::envoy::extensions::transport_sockets::tls::v3::certificate_validation_context as context_proto;
 use xds_protos::envoy::extensions::transport_sockets::tls::v3::common_tls_context::{self, ValidationContextType};
@@ -95,12 +96,12 @@ pub fn build_downstream(config: &Any, path: &Path<'_>, cx: TransportCx<'_>) -> R
         },
         time: None,
     };
-    let context = Arc::new(builder.build().map_err(|error| refuse(&error, path))?);
+    let context = builder.build().map_err(|error| refuse(&error, path))?;
     warn_of_dropped(context.dropped_params(), cx.scope);
     let counters = Counters::of_server(&cx.build.stats, cx.scope);
-    note_expirations(&counters, context.certificate_slots(), context.validation());
+    let context = Arc::new(DownstreamTls::new(context, &common.alpn, counters));
     cx.build.secrets.add_server(&context);
-    Ok(Downstream::Tls(Arc::new(DownstreamTls::new(context, &common.alpn, counters))))
+    Ok(Downstream::Tls(context))
 }
 
 /// `UpstreamTlsContext`
@@ -135,12 +136,12 @@ pub fn build_upstream(config: &Any, path: &Path<'_>, cx: TransportCx<'_>) -> Res
         max_session_keys: max_session_keys.map_or(1, |keys| usize::try_from(keys).unwrap_or(usize::MAX)),
         time: None,
     };
-    let context = Arc::new(builder.build().map_err(|error| refuse(&error, path))?);
+    let context = builder.build().map_err(|error| refuse(&error, path))?;
     warn_of_dropped(context.dropped_params(), cx.scope);
     let counters = Counters::of_client(&cx.build.stats, cx.scope);
-    note_expirations(&counters, context.certificate_slot(), context.validation());
+    let context = Arc::new(UpstreamTls::new(context, &common.alpn, auto_host_sni, counters));
     cx.build.secrets.add_client(&context);
-    Ok(Upstream::Tls(Arc::new(UpstreamTls::new(context, &common.alpn, auto_host_sni, counters))))
+    Ok(Upstream::Tls(context))
 }
 
 /// What both contexts have in common.
@@ -182,7 +183,12 @@ fn common(context: proto::CommonTlsContext, path: &Path<'_>, cx: TransportCx<'_>
     }
     for (index, config) in tls_certificate_sds_secret_configs.iter().enumerate() {
         let path = path.field("tls_certificate_sds_secret_configs");
-        certificates.push(secret(config, &path.index(index), |name| cx.build.secrets.certificate(name))?);
+        let secrets = &cx.build.secrets;
+        let slot = secret(config, &path.index(index), |name, source| match source {
+            Some(source) => Some(secrets.dynamic_certificate(name, source)),
+            None => secrets.certificate(name),
+        })?;
+        certificates.push(slot);
     }
     let params = tls_params.map_or_else(|| Ok(TlsParams::default()), |p| params(p, &path.field("tls_params")))?;
     let validation = validation(validation_context_type, path, cx)?;
@@ -195,7 +201,11 @@ fn validation(
     cx: TransportCx<'_>,
 ) -> Result<Validation, Reject> {
     let from_secret = |config: &proto::SdsSecretConfig, path: &Path<'_>| {
-        secret(config, path, |name| cx.build.secrets.validation_context(name))
+        let secrets = &cx.build.secrets;
+        secret(config, path, |name, source| match source {
+            Some(source) => Some(secrets.dynamic_validation_context(name, source)),
+            None => secrets.validation_context(name),
+        })
     };
     match context {
         None => Ok(Validation::None),
@@ -239,15 +249,19 @@ fn validation(
 fn secret<T>(
     config: &proto::SdsSecretConfig,
     path: &Path<'_>,
-    find: impl FnOnce(&str) -> Option<Arc<SecretSlot<T>>>,
+    find: impl FnOnce(&str, Option<&core::ConfigSource>) -> Option<Arc<SecretSlot<T>>>,
 ) -> Result<Arc<SecretSlot<T>>, Reject> {
     let proto::SdsSecretConfig { name, sds_config } = config;
-    if sds_config.is_some() {
-        let why =
-            format_args!("the secret {name:?} needs a secret discovery service (SDS), which is not supported yet");
-        return Err(path.field("sds_config").reject(why));
+    if let Some(source) = sds_config {
+        let path = path.field("sds_config");
+        match &source.config_source_specifier {
+            Some(ConfigSourceSpecifier::Self_(_)) => return Err(unsupported(&path.field("self"))),
+            Some(_) => {}
+            None => return Err(path.reject("expected ads, api_config_source or path_config_source, got none")),
+        }
     }
-    find(name).ok_or_else(|| path.field("name").reject(format_args!("unknown static secret {name:?}")))
+    let unknown = || path.field("name").reject(format_args!("unknown static secret {name:?}"));
+    find(name, sds_config.as_ref()).ok_or_else(unknown)
 }
 
 fn params(params: proto::TlsParameters, path: &Path<'_>) -> Result<TlsParams, Reject> {
@@ -527,39 +541,5 @@ fn refuse_if(given: bool, path: &Path<'_>, field: &str) -> Result<(), Reject> {
 fn warn_of_dropped(dropped: &[String], scope: &str) {
     if !dropped.is_empty() {
         tracing::info!("{scope}: these TLS parameters are not supported and are left out: {}", dropped.join(", "));
-    }
-}
-
-fn note_expirations<'a>(
-    counters: &Counters,
-    slots: impl IntoIterator<Item = &'a Arc<SecretSlot<TlsCertificate>>>,
-    validation: &Validation,
-) {
-    // The digest in these names is that of nothing: Envoy takes it of a name that inline certificates do not have.
-    const CERTIFICATE: &str = "unnamed_cert_e3b0c442";
-    const CA: &str = "unnamed_ca_cert_e3b0c442";
-    let seconds = |not_after: i64| u64::try_from(not_after).unwrap_or_default();
-    for slot in slots {
-        if let Some(certificate) = slot.get()
-            && let Some(leaf) = certificate.leaf()
-        {
-            counters.expiration(slot.name(), CERTIFICATE, seconds(leaf.not_after()));
-        }
-    }
-    let of_ca = |context: &ValidationContext, name: &str| match &context.trusted_ca {
-        Some(bundle) => {
-            let not_after = bundle.certificates().first().map_or(0, |ca| ca.not_after());
-            counters.expiration(name, CA, seconds(not_after));
-        }
-        None => counters.expiration(name, "unnamed_ca_cert", i64::MAX.cast_unsigned()),
-    };
-    match validation {
-        Validation::None => {}
-        Validation::Fixed(context) => of_ca(context, ""),
-        Validation::Secret { slot, .. } => {
-            if let Some(context) = slot.get() {
-                of_ca(&context, slot.name());
-            }
-        }
     }
 }

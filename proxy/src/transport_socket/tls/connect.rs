@@ -8,6 +8,7 @@ use tokio_rustls::TlsConnector;
 
 use super::Within;
 use super::count::Counters;
+use super::expiry::note_expirations;
 use super::facts::Facts;
 use super::reason::{self, Failure};
 use crate::net::{Io, RawIo};
@@ -16,7 +17,7 @@ use crate::transport_socket::{ConnectOptions, TransportError};
 
 /// `UpstreamTlsContext`
 pub struct UpstreamTls {
-    context: Arc<ClientTls>,
+    context: ClientTls,
     auto_host_sni: bool,
     offers_alpn: bool,
     counters: Counters,
@@ -24,9 +25,20 @@ pub struct UpstreamTls {
 }
 
 impl UpstreamTls {
-    pub(super) fn new(context: Arc<ClientTls>, alpn: &[String], auto_host_sni: bool, counters: Counters) -> Self {
+    pub(super) fn new(context: ClientTls, alpn: &[String], auto_host_sni: bool, counters: Counters) -> Self {
         let offers_alpn = alpn.iter().any(|list| !list.is_empty());
+        note_expirations(&counters, context.certificate_slot(), context.validation());
         UpstreamTls { context, auto_host_sni, offers_alpn, counters, facts: Facts::new(alpn) }
+    }
+
+    pub(crate) fn context(&self) -> &ClientTls {
+        &self.context
+    }
+
+    /// One of its secrets was delivered: counts it, and says when the new one ends.
+    pub(crate) fn secret_changed(&self) {
+        self.counters.updated_by_sds();
+        note_expirations(&self.counters, self.context.certificate_slot(), self.context.validation());
     }
 
     /// Boxed: a handshake takes kilobytes of state that the connection does not need afterwards.

@@ -36,6 +36,10 @@ impl Counters {
         self.ssl.set_named(&format!("certificate.{name}.expiration_unix_time_seconds"), seconds);
     }
 
+    pub fn updated_by_sds(&self) {
+        self.factory.inc(SslSocketFactoryStats::SSL_CONTEXT_UPDATE_BY_SDS);
+    }
+
     pub fn downstream_secrets_not_ready(&self) {
         self.factory.inc(SslSocketFactoryStats::DOWNSTREAM_CONTEXT_SECRETS_NOT_READY);
     }

@@ -13,6 +13,7 @@ mod accept;
 pub mod config;
 mod connect;
 mod count;
+mod expiry;
 mod facts;
 mod reason;
 

@@ -1,36 +1,67 @@
 //! The secrets of the process by name, and the TLS contexts that use certificates: what `/certs` shows.
 //!
-//! Static secrets (`static_resources.secrets`) are put in by the bootstrap before listeners and clusters are built. Secrets that come by a
-//! discovery service will fill slots of their own.
+//! Static secrets (`static_resources.secrets`) are put in by the bootstrap before listeners and clusters are built. Those that a
+//! discovery service delivers have slots of their own ([`dynamic`]).
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Weak};
 
 use certs::CertInfo;
-use certs::client::ClientTls;
 use certs::material::TlsCertificate;
-use certs::server::{ServerTls, Validation};
+use certs::server::{ContextError, Validation};
 use certs::slot::SecretSlot;
 use certs::validation::ValidationContext;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use xds_protos::envoy::extensions::transport_sockets::tls::v3 as proto;
 use xds_protos::envoy::extensions::transport_sockets::tls::v3::secret::Type;
 
-use super::tls::config;
+use super::tls::{DownstreamTls, UpstreamTls, config};
 use crate::config::{Path, Reject};
 
+pub mod dynamic;
+mod redact;
+
+use dynamic::Demands;
+pub use dynamic::{DemandedSecret, SecretKind};
+pub use redact::redacted;
+
 /// Envoy's secret manager and context manager.
-#[derive(Default)]
 pub struct SecretManager {
     certificates: Mutex<BTreeMap<String, Arc<SecretSlot<TlsCertificate>>>>,
     validation_contexts: Mutex<BTreeMap<String, Arc<SecretSlot<ValidationContext>>>>,
-    contexts: Mutex<Vec<Context>>,
+    dynamic_certificates: Demands<TlsCertificate>,
+    dynamic_validation_contexts: Demands<ValidationContext>,
+    demands_changed: watch::Sender<u64>,
+    arrived: watch::Sender<u64>,
+    contexts: Mutex<Vec<WeakContext>>,
 }
 
+impl Default for SecretManager {
+    fn default() -> Self {
+        let demands_changed = watch::Sender::default();
+        SecretManager {
+            certificates: Mutex::default(),
+            validation_contexts: Mutex::default(),
+            dynamic_certificates: Demands::new(demands_changed.clone()),
+            dynamic_validation_contexts: Demands::new(demands_changed.clone()),
+            demands_changed,
+            arrived: watch::Sender::default(),
+            contexts: Mutex::default(),
+        }
+    }
+}
+
+/// A context that may use secrets: it is told when one of them changes.
 enum Context {
-    Server(Weak<ServerTls>),
-    Client(Weak<ClientTls>),
+    Server(Arc<DownstreamTls>),
+    Client(Arc<UpstreamTls>),
+}
+
+enum WeakContext {
+    Server(Weak<DownstreamTls>),
+    Client(Weak<UpstreamTls>),
 }
 
 /// The certificates of one context, each with the place it came from: a file or `<inline>`.
@@ -82,23 +113,28 @@ impl SecretManager {
         self.validation_contexts.lock().get(name).cloned()
     }
 
-    pub(super) fn add_server(&self, context: &Arc<ServerTls>) {
-        self.add(Context::Server(Arc::downgrade(context)));
+    pub(super) fn add_server(&self, context: &Arc<DownstreamTls>) {
+        self.add(WeakContext::Server(Arc::downgrade(context)));
     }
 
-    pub(super) fn add_client(&self, context: &Arc<ClientTls>) {
-        self.add(Context::Client(Arc::downgrade(context)));
+    pub(super) fn add_client(&self, context: &Arc<UpstreamTls>) {
+        self.add(WeakContext::Client(Arc::downgrade(context)));
     }
 
-    fn add(&self, context: Context) {
+    fn add(&self, context: WeakContext) {
         let mut contexts = self.contexts.lock();
-        contexts.retain(Context::is_alive);
+        contexts.retain(WeakContext::is_alive);
         contexts.push(context);
+    }
+
+    /// In the order in which they were made.
+    fn contexts(&self) -> Vec<Context> {
+        self.contexts.lock().iter().filter_map(WeakContext::upgrade).collect()
     }
 
     /// What the contexts present and trust now, in the order in which they were made.
     pub fn certificates_in_use(&self) -> Vec<ContextCertificates> {
-        self.contexts.lock().iter().filter_map(Context::certificates).collect()
+        self.contexts().iter().map(Context::certificates).collect()
     }
 
     /// `server.days_until_first_cert_expiring`: of all certificates in use; 0 once one has expired, `None` without any.
@@ -125,26 +161,83 @@ fn insert<T>(
     }
 }
 
-impl Context {
+impl WeakContext {
     fn is_alive(&self) -> bool {
         match self {
-            Context::Server(context) => context.strong_count() > 0,
-            Context::Client(context) => context.strong_count() > 0,
+            WeakContext::Server(context) => context.strong_count() > 0,
+            WeakContext::Client(context) => context.strong_count() > 0,
         }
     }
 
-    fn certificates(&self) -> Option<ContextCertificates> {
+    fn upgrade(&self) -> Option<Context> {
         match self {
-            Context::Server(context) => {
-                let context = context.upgrade()?;
-                Some(of_context(context.certificate_slots(), context.validation()))
-            }
-            Context::Client(context) => {
-                let context = context.upgrade()?;
-                Some(of_context(context.certificate_slot(), context.validation()))
-            }
+            WeakContext::Server(context) => context.upgrade().map(Context::Server),
+            WeakContext::Client(context) => context.upgrade().map(Context::Client),
         }
     }
+}
+
+impl Context {
+    fn certificate_slots(&self) -> &[Arc<SecretSlot<TlsCertificate>>] {
+        match self {
+            Context::Server(context) => context.context().certificate_slots(),
+            Context::Client(context) => context.context().certificate_slot().map_or(&[], std::slice::from_ref),
+        }
+    }
+
+    fn validation(&self) -> &Validation {
+        match self {
+            Context::Server(context) => context.context().validation(),
+            Context::Client(context) => context.context().validation(),
+        }
+    }
+
+    fn certificates(&self) -> ContextCertificates {
+        of_context(self.certificate_slots(), self.validation())
+    }
+
+    fn uses_certificate(&self, slot: &Arc<SecretSlot<TlsCertificate>>) -> bool {
+        self.certificate_slots().iter().any(|own| Arc::ptr_eq(own, slot))
+    }
+
+    fn uses_validation(&self, slot: &Arc<SecretSlot<ValidationContext>>) -> bool {
+        matches!(self.validation(), Validation::Secret { slot: own, .. } if Arc::ptr_eq(own, slot))
+    }
+
+    fn would_take_certificate(&self, candidate: &TlsCertificate) -> Result<(), ContextError> {
+        match self {
+            Context::Server(context) => context.context().would_take(candidate),
+            Context::Client(_) => Ok(()),
+        }
+    }
+
+    fn would_take_validation(
+        &self,
+        slot: &Arc<SecretSlot<ValidationContext>>,
+        candidate: &ValidationContext,
+    ) -> Result<(), ContextError> {
+        self.validation().would_take(slot, candidate)
+    }
+
+    fn secret_changed(&self) {
+        match self {
+            Context::Server(context) => context.secret_changed(),
+            Context::Client(context) => context.secret_changed(),
+        }
+    }
+}
+
+/// The names of the slots that are neither filled nor given up.
+pub(super) fn pending<'a>(
+    certificates: impl IntoIterator<Item = &'a Arc<SecretSlot<TlsCertificate>>>,
+    validation: &Validation,
+) -> Vec<String> {
+    let certificates = certificates.into_iter().filter(|slot| !slot.is_settled()).map(|slot| slot.name().to_owned());
+    let trust = match validation {
+        Validation::Secret { slot, .. } if !slot.is_settled() => Some(slot.name().to_owned()),
+        _ => None,
+    };
+    certificates.chain(trust).collect()
 }
 
 fn of_context<'a>(
