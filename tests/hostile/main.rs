@@ -6,7 +6,7 @@
 
 mod bounds;
 mod canonical;
-mod cases;
+mod http2_requests;
 mod requests;
 mod responses;
 

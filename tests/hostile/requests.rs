@@ -9,7 +9,7 @@ use tests::proxy::Proxy;
 use tests::upstream::{Seen, Upstream, ok};
 
 use crate::canonical::{show, violation};
-use crate::cases::{Case, parse, unescape};
+use tests::cases::{Case, parse, unescape};
 
 const KEYS: &[&str] = &["what", "source", "on", "expect", "sees", "hides", "body", "send"];
 /// A refused connection ends this long after the answer; see `delayed_close_timeout` below.
@@ -36,13 +36,13 @@ fn config(upstream: u16) -> String {
 
 /// What reached the upstream: complete requests, and every head as it came.
 #[derive(Default)]
-struct Record {
-    requests: Vec<Seen>,
-    heads: Vec<String>,
+pub struct Record {
+    pub requests: Vec<Seen>,
+    pub heads: Vec<String>,
 }
 
 /// An upstream that answers 200 with the target, and the record of what it got.
-fn recording() -> (Upstream, Arc<Mutex<Record>>) {
+pub fn recording() -> (Upstream, Arc<Mutex<Record>>) {
     let record = Arc::new(Mutex::new(Record::default()));
     let into = record.clone();
     let upstream = Upstream::scripted(move |conversation| {

@@ -1,4 +1,6 @@
-//! The files of cases.
+//! The files of hostile cases, `tests/hostile/data/*.txt`: read by the tests that send them and by whatever mutates them.
+//!
+//! Part of no other module, so that other crates' tests can include this file by its path.
 
 /// One case: its name and its lines in order.
 pub struct Case {
@@ -10,6 +12,11 @@ impl Case {
     /// The value of a line that is there at most once.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.lines.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+    }
+
+    /// Every line in order.
+    pub fn lines(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.lines.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {

@@ -4,9 +4,11 @@
 //! Everything is blocking, on loopback, on ports that the system chose. Waits are bounded and wait for a fact, never for
 //! time to pass.
 
+pub mod cases;
 pub mod certificates;
 pub mod client;
 pub mod config;
+pub mod frames;
 pub mod http2;
 pub mod proxy;
 pub mod tls;

@@ -395,6 +395,7 @@ fn check_length(frame: &FrameHeader) -> Result<(), Violation> {
         kind::SETTINGS if frame.has(flag::ACK) => frame.length == 0,
         kind::SETTINGS => frame.length.is_multiple_of(6),
         kind::PING => frame.length == 8,
+        kind::PRIORITY => frame.length == 5,
         kind::RST_STREAM | kind::WINDOW_UPDATE => frame.length == 4,
         kind::GOAWAY => frame.length >= 8,
         _ => true,
