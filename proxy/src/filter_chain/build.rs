@@ -10,6 +10,7 @@ use super::FilterChain;
 use crate::config::{Path, Reject, values};
 use crate::network::{BuiltFilter, Connection, ListenerCx, NetworkFilter, TerminalFilter};
 use crate::registry;
+use crate::server::drain::DrainSource;
 use crate::transport_socket::{Downstream, TransportCx};
 
 pub(super) fn filter_chain(
@@ -44,6 +45,8 @@ pub(super) fn filter_chain(
         transport_connect_timeout: timeout.filter(|timeout| !timeout.is_zero()),
         filters,
         terminal,
+        drain: DrainSource::default(),
+        open: Arc::default(),
     })
 }
 

@@ -8,13 +8,17 @@
 //! Deliberately missing: `filter_chain_matcher`, `address_suffix` and `suffix_len` (Envoy has not got those either), chains
 //! discovered by FCDS. All are refused.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message;
 use xds_protos::envoy::config::listener::v3 as proto;
 
 use crate::config::{Path, Reject};
+use crate::listener::connections::Connections;
 use crate::network::{ListenerCx, NetworkFilter, TerminalFilter};
+use crate::server::drain::DrainSource;
 use crate::stream_info::ConnectionInfo;
 use crate::transport_socket::Downstream;
 
@@ -35,6 +39,23 @@ pub struct FilterChain {
     pub transport_connect_timeout: Option<Duration>,
     pub filters: Vec<Arc<dyn NetworkFilter>>,
     pub terminal: Arc<dyn TerminalFilter>,
+    /// Tells the connections of this chain to end. A chain that an update of its listener keeps goes on undisturbed.
+    pub drain: DrainSource,
+    /// Connections that this chain serves, on all workers.
+    pub open: Arc<Connections>,
+}
+
+/// Chains that exist already, by the message they were built of.
+#[derive(Default)]
+pub struct KnownChains(HashMap<Vec<u8>, Arc<FilterChain>>);
+
+impl KnownChains {
+    fn get(&self, proto: &proto::FilterChain) -> Option<Arc<FilterChain>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        self.0.get(&proto.encode_to_vec()).cloned()
+    }
 }
 
 /// The filter chains of a listener.
@@ -45,16 +66,22 @@ pub struct FilterChains {
 }
 
 impl FilterChains {
-    /// From `filter_chains` and `default_filter_chain`; `path` is the listener's.
+    /// From `filter_chains` and `default_filter_chain`; `path` is the listener's. Chains that are equal to one of `known` are
+    /// that one.
     ///
     /// # Errors
     /// When a chain cannot be built, or two match the same connections.
     pub fn build(
         chains: &[proto::FilterChain],
         default: Option<&proto::FilterChain>,
+        known: &KnownChains,
         path: &Path<'_>,
         cx: &ListenerCx<'_>,
     ) -> Result<Self, Reject> {
+        let one = |chain: &proto::FilterChain, path: &Path<'_>| match known.get(chain) {
+            Some(chain) => Ok(chain),
+            None => build::filter_chain(chain, path, cx).map(Arc::new),
+        };
         let mut built = Vec::with_capacity(chains.len());
         let mut tree = Tree::default();
         for (index, chain) in chains.iter().enumerate() {
@@ -69,10 +96,21 @@ impl FilterChains {
                     path.field("filter_chain_match").reject(why)
                 }
             })?;
-            built.push(Arc::new(build::filter_chain(chain, &path, cx)?));
+            built.push(one(chain, &path)?);
         }
-        let default = default.map(|chain| build::filter_chain(chain, &path.field("default_filter_chain"), cx));
-        Ok(FilterChains { chains: built, tree, default: default.transpose()?.map(Arc::new) })
+        let default = default.map(|chain| one(chain, &path.field("default_filter_chain")));
+        Ok(FilterChains { chains: built, tree, default: default.transpose()? })
+    }
+
+    /// All chains, the default one last.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<FilterChain>> {
+        self.chains.iter().chain(&self.default)
+    }
+
+    /// These chains with the messages they were built of, for an update.
+    pub fn known(&self, chains: &[proto::FilterChain], default: Option<&proto::FilterChain>) -> KnownChains {
+        let built = self.chains.iter().zip(chains).chain(self.default.iter().zip(default));
+        KnownChains(built.map(|(chain, proto)| (proto.encode_to_vec(), chain.clone())).collect())
     }
 
     /// The chain for a connection; `None` closes it.
@@ -107,6 +145,8 @@ impl FilterChains {
             transport_connect_timeout: None,
             filters: Vec::new(),
             terminal,
+            drain: DrainSource::default(),
+            open: Arc::default(),
         };
         FilterChains { chains: Vec::new(), tree: Tree::default(), default: Some(Arc::new(chain)) }
     }

@@ -19,7 +19,6 @@ use crate::filter_chain::FilterChains;
 use crate::net::{Address, SocketOptions, TcpKeepalive};
 use crate::network::ListenerCx;
 use crate::registry;
-use crate::server::drain::DrainSource;
 use crate::stream_info::TrafficDirection;
 
 const DEFAULT_LISTENER_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
@@ -27,7 +26,12 @@ const DEFAULT_BUFFER_LIMIT: u32 = 1024 * 1024;
 /// Then other work gets its turn.
 const DEFAULT_ACCEPT_BATCH: usize = 64;
 
-pub(super) fn listener(proto: &proto::Listener, path: &Path<'_>, cx: &BuildCx) -> Result<Listener, Reject> {
+pub(super) fn listener(
+    proto: &proto::Listener,
+    old: Option<(&Listener, &proto::Listener)>,
+    path: &Path<'_>,
+    cx: &BuildCx,
+) -> Result<Listener, Reject> {
     refuse_unsupported(proto, path)?;
     let proto::Listener {
         name,
@@ -53,7 +57,10 @@ pub(super) fn listener(proto: &proto::Listener, path: &Path<'_>, cx: &BuildCx) -
     };
     let direction = direction(*traffic_direction, &path.field("traffic_direction"))?;
     let listener_cx = ListenerCx { build: cx, listener_name: &name, stat_scope: &scope, direction };
-    let chains = FilterChains::build(filter_chains, default_filter_chain.as_ref(), path, &listener_cx)?;
+    let old = old.filter(|(_, old)| differ_in_chains_only(old, proto));
+    let known = old.map(|(built, proto)| built.chains.known(&proto.filter_chains, proto.default_filter_chain.as_ref()));
+    let known = known.unwrap_or_default();
+    let chains = FilterChains::build(filter_chains, default_filter_chain.as_ref(), &known, path, &listener_cx)?;
     if chains.is_empty() {
         return Err(path.field("filter_chains").reject("expected a filter chain, got none"));
     }
@@ -69,12 +76,17 @@ pub(super) fn listener(proto: &proto::Listener, path: &Path<'_>, cx: &BuildCx) -
             Ok(proto::listener::DrainType::ModifyOnly) => DrainType::ModifyOnly,
             Err(_) => return Err(path.field("drain_type").reject(format_args!("unknown type {drain_type}"))),
         },
-        drain: DrainSource::default(),
         stats: cx.stats.block(&scope),
-        open: Arc::new(Connections::new(cx.runtime.integer(&limit_key, u64::MAX))),
+        open: match old {
+            Some((old, _)) => old.open.clone(),
+            None => Arc::new(Connections::new(cx.runtime.integer(&limit_key, u64::MAX))),
+        },
         socket: socket_settings(proto, &addresses, path)?,
         hand_off_restored_destination_connections: use_original_dst.unwrap_or(false),
-        exact_balance: exact_balance(proto, path)?.then(|| ExactBalance::new(cx.options.concurrency)),
+        exact_balance: match old {
+            Some((old, _)) => old.exact_balance.clone(),
+            None => exact_balance(proto, path)?.then(|| Arc::new(ExactBalance::new(cx.options.concurrency))),
+        },
         per_connection_buffer_limit_bytes: per_connection_buffer_limit_bytes.unwrap_or(DEFAULT_BUFFER_LIMIT) as usize,
         filters: listener_filters(proto, path, cx)?,
         listener_filters_timeout: Some(timeout.unwrap_or(DEFAULT_LISTENER_FILTERS_TIMEOUT)).filter(|t| !t.is_zero()),
@@ -93,6 +105,17 @@ pub(super) fn listener(proto: &proto::Listener, path: &Path<'_>, cx: &BuildCx) -
         addresses,
         name,
     })
+}
+
+/// Whether only filter chains changed, so that what else belongs to the listener, and equal chains, can stay (Envoy's
+/// in-place update).
+fn differ_in_chains_only(old: &proto::Listener, new: &proto::Listener) -> bool {
+    let without = |listener: &proto::Listener| proto::Listener {
+        filter_chains: Vec::new(),
+        default_filter_chain: None,
+        ..listener.clone()
+    };
+    without(old) == without(new)
 }
 
 /// Each field that is not read elsewhere, so that one which a later API adds does not pass unseen.

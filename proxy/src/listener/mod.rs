@@ -26,9 +26,8 @@ use xds_protos::envoy::config::listener::v3 as proto;
 
 use crate::access_log::AccessLog;
 use crate::config::{BuildCx, Path, Reject};
-use crate::filter_chain::FilterChains;
+use crate::filter_chain::{FilterChain, FilterChains};
 use crate::net::{Address, SocketOptions};
-use crate::server::drain::DrainSource;
 use crate::stats::StatBlock;
 use crate::stats::names::{ListenerExtensionStats, ListenerStats, WorkerListenerStats};
 use crate::stream_info::TrafficDirection;
@@ -47,7 +46,6 @@ pub struct Listener {
     pub bind_to_port: bool,
     pub direction: TrafficDirection,
     pub drain_type: DrainType,
-    pub drain: DrainSource,
     pub stats: StatBlock<ListenerStats>,
     /// Connections from accept to end, on all workers. Their limit is the runtime key
     /// `envoy.resource_limits.listener.<name>.connection_limit`.
@@ -55,7 +53,7 @@ pub struct Listener {
     socket: SocketSettings,
     /// `use_original_dst`.
     hand_off_restored_destination_connections: bool,
-    exact_balance: Option<ExactBalance>,
+    exact_balance: Option<Arc<ExactBalance>>,
     per_connection_buffer_limit_bytes: usize,
     filters: Vec<ConfiguredFilter>,
     /// `None` for a timeout of zero: only our own bound.
@@ -107,7 +105,27 @@ impl Listener {
     /// # Errors
     /// For what is not supported, and for chains or filters that cannot be built.
     pub fn build(proto: &proto::Listener, path: &Path<'_>, cx: &BuildCx) -> Result<Arc<Self>, Reject> {
-        build::listener(proto, path, cx).map(Arc::new)
+        build::listener(proto, None, path, cx).map(Arc::new)
+    }
+
+    /// A new version of `old`, which was built of `old_proto`. When only filter chains differ, those that are equal are
+    /// shared with the old one, as are its connection limit and balance.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build); nothing has changed then.
+    pub fn update(
+        proto: &proto::Listener,
+        old: &Listener,
+        old_proto: &proto::Listener,
+        path: &Path<'_>,
+        cx: &BuildCx,
+    ) -> Result<Arc<Self>, Reject> {
+        build::listener(proto, Some((old, old_proto)), path, cx).map(Arc::new)
+    }
+
+    /// Its filter chains.
+    pub fn chains(&self) -> impl Iterator<Item = &Arc<FilterChain>> {
+        self.chains.iter()
     }
 
     /// Whether another listener's sockets would be the same.

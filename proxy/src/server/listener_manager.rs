@@ -19,6 +19,7 @@ use super::worker::{Command, Event, Workers};
 use super::{DrainStrategy, ServerOptions};
 use crate::cluster::ClusterManager;
 use crate::config::BuildCx;
+use crate::filter_chain::FilterChain;
 use crate::listener::bind::{Bound, bind};
 use crate::listener::worker::ListenerId;
 use crate::listener::{DrainType, Listener};
@@ -55,6 +56,7 @@ pub struct ListenerManager {
     /// `/healthcheck/fail`, and a drain that has begun: listeners added later are told too.
     health_failed: Cell<bool>,
     draining: Cell<bool>,
+    draining_listeners: RefCell<Vec<Arc<Listener>>>,
 }
 
 struct Entry {
@@ -93,6 +95,7 @@ impl ListenerManager {
             next_id: Cell::new(0),
             health_failed: Cell::new(false),
             draining: Cell::new(false),
+            draining_listeners: RefCell::default(),
         })
     }
 
@@ -108,7 +111,6 @@ impl ListenerManager {
             && self.replace_in_place(at, &listener)
         {
             self.stats.inc(ListenerManagerStats::LISTENER_MODIFIED);
-            self.stats.inc(ListenerManagerStats::LISTENER_IN_PLACE_UPDATED);
             return Ok(());
         }
         let bound = match listener.bind_to_port {
@@ -173,6 +175,12 @@ impl ListenerManager {
         entries.iter().map(status).collect()
     }
 
+    /// The listener of this name as it accepts connections now.
+    pub fn listener(&self, name: &str) -> Option<Arc<Listener>> {
+        let entries = self.entries.borrow();
+        entries.iter().find(|entry| *entry.listener.name == *name).map(|entry| entry.listener.clone())
+    }
+
     /// Stops accepting: `/drain_listeners`. Connections go on.
     pub fn stop(&self, inbound_only: bool) {
         for entry in self.entries.borrow_mut().iter_mut().filter(|entry| !entry.stopped) {
@@ -209,7 +217,7 @@ impl ListenerManager {
         self.draining.set(true);
         for listener in self.drained_with_the_process() {
             if !inbound_only || listener.direction == TrafficDirection::Inbound {
-                self.begin(&listener);
+                listener.chains().for_each(|chain| self.begin(chain));
             }
         }
     }
@@ -218,17 +226,20 @@ impl ListenerManager {
     pub fn health_check(&self, failed: bool) {
         self.health_failed.set(failed);
         for listener in self.drained_with_the_process() {
-            match listener.drain.state() {
-                DrainState::Running if failed => listener.drain.set(DrainState::Draining),
-                DrainState::Draining if !failed && !self.draining.get() => listener.drain.set(DrainState::Running),
-                _ => {}
+            for chain in listener.chains() {
+                match chain.drain.state() {
+                    DrainState::Running if failed => chain.drain.set(DrainState::Draining),
+                    DrainState::Draining if !failed && !self.draining.get() => chain.drain.set(DrainState::Running),
+                    _ => {}
+                }
             }
         }
     }
 
     /// Tells all connections of all listeners.
     pub fn set_all(&self, state: DrainState) {
-        self.entries.borrow().iter().for_each(|entry| entry.listener.drain.set(state));
+        let entries = self.entries.borrow();
+        entries.iter().flat_map(|entry| entry.listener.chains()).for_each(|chain| chain.drain.set(state));
     }
 
     fn drained_with_the_process(&self) -> Vec<Arc<Listener>> {
@@ -237,10 +248,10 @@ impl ListenerManager {
         listeners.filter(|listener| listener.drain_type == DrainType::Default).cloned().collect()
     }
 
-    fn begin(&self, listener: &Listener) {
+    fn begin(&self, chain: &FilterChain) {
         match self.options.drain_strategy {
-            DrainStrategy::Immediate => listener.drain.set(DrainState::Draining),
-            DrainStrategy::Gradual => listener.drain.begin(self.options.drain_time),
+            DrainStrategy::Immediate => chain.drain.set(DrainState::Draining),
+            DrainStrategy::Gradual => chain.drain.begin(self.options.drain_time),
         }
     }
 
@@ -249,10 +260,12 @@ impl ListenerManager {
         if listener.drain_type != DrainType::Default {
             return;
         }
+        // Chains that an update kept have been told.
+        let untold = listener.chains().filter(|chain| chain.drain.state() == DrainState::Running);
         if self.health_failed.get() {
-            listener.drain.set(DrainState::Draining);
+            untold.for_each(|chain| chain.drain.set(DrainState::Draining));
         } else if self.draining.get() {
-            self.begin(listener);
+            untold.for_each(|chain| self.begin(chain));
         }
     }
 
@@ -289,7 +302,15 @@ impl ListenerManager {
         drop(entries);
         self.for_workers(|_| Command::Update(id, listener.clone()));
         self.tell_draining(listener);
-        self.drain_out(old, None);
+        let kept: HashSet<*const FilterChain> = listener.chains().map(Arc::as_ptr).collect();
+        let (kept, gone): (Vec<_>, Vec<_>) = old.chains().cloned().partition(|chain| kept.contains(&Arc::as_ptr(chain)));
+        // The listener is another one, or the same with other chains.
+        if kept.is_empty() && !Arc::ptr_eq(&old.open, &listener.open) {
+            self.drain_out(gone, Some(old), None);
+        } else {
+            self.stats.inc(ListenerManagerStats::LISTENER_IN_PLACE_UPDATED);
+            self.drain_out(gone, None, None);
+        }
         true
     }
 
@@ -325,26 +346,54 @@ impl ListenerManager {
     /// Stops a listener that is out of the list, and ends its connections within the drain time.
     fn retire(self: &Rc<Self>, entry: Entry) {
         self.for_workers(|_| Command::Stop(entry.id));
-        self.drain_out(entry.listener, Some(entry.id));
+        let chains = entry.listener.chains().cloned().collect();
+        self.drain_out(chains, Some(entry.listener), Some(entry.id));
     }
 
-    /// Tells the connections of a listener to end, and cuts what is left after the drain time. `id` is forgotten then.
-    fn drain_out(self: &Rc<Self>, listener: Arc<Listener>, id: Option<ListenerId>) {
-        self.begin(&listener);
-        if self.workers.borrow().is_none() {
+    /// Tells the connections of chains to end, and cuts what is left after the drain time. `listener` is the one that goes with
+    /// all its chains, `id` what is then forgotten.
+    fn drain_out(
+        self: &Rc<Self>,
+        chains: Vec<Arc<FilterChain>>,
+        listener: Option<Arc<Listener>>,
+        id: Option<ListenerId>,
+    ) {
+        chains.iter().for_each(|chain| self.begin(chain));
+        if self.workers.borrow().is_none() || (chains.is_empty() && listener.is_none()) {
             return;
         }
+        let (gauge, count) = match &listener {
+            Some(_) => (ListenerManagerStats::TOTAL_LISTENERS_DRAINING, 1),
+            None => (ListenerManagerStats::TOTAL_FILTER_CHAINS_DRAINING, chains.len() as u64),
+        };
         let manager = self.clone();
-        manager.stats.gauge_inc(ListenerManagerStats::TOTAL_LISTENERS_DRAINING);
+        manager.draining_listeners.borrow_mut().extend(listener.clone());
+        manager.stats.gauge_add(gauge, count);
         let drain_time = self.options.drain_time;
         spawn_local(async move {
-            let _ = tokio::time::timeout(drain_time, listener.open.none_left()).await;
-            listener.drain.set(DrainState::Closing);
+            let none_left = async {
+                if let Some(listener) = &listener {
+                    listener.open.none_left().await;
+                }
+                for chain in &chains {
+                    chain.open.none_left().await;
+                }
+            };
+            let _ = tokio::time::timeout(drain_time, none_left).await;
+            chains.iter().for_each(|chain| chain.drain.set(DrainState::Closing));
             if let Some(id) = id {
                 manager.for_workers(|_| Command::Remove(id));
             }
-            manager.stats.gauge_dec(ListenerManagerStats::TOTAL_LISTENERS_DRAINING);
+            if let Some(listener) = listener {
+                manager.draining_listeners.borrow_mut().retain(|draining| !Arc::ptr_eq(draining, &listener));
+            }
+            manager.stats.gauge_sub(gauge, count);
         });
+    }
+
+    /// Listeners that were replaced or removed, and whose connections are told to end.
+    pub fn draining_listeners(&self) -> Vec<Arc<Listener>> {
+        self.draining_listeners.borrow().clone()
     }
 
     fn count(&self) {

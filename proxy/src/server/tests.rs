@@ -7,10 +7,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::listener_manager::AddError;
-use super::testing::{Running, eventually, on_control, options};
+use super::testing::{Running, eventually, on_control, options, proto};
 use super::worker::Event;
 use super::*;
-use crate::config::BuildCx;
+use crate::config::{BuildCx, Path};
+use crate::listener::Listener;
 use crate::network::{Connection, TerminalFilter};
 use crate::stats::names::{ListenerManagerStats, ListenerStats, ProcessStats, WorkerListenerStats};
 
@@ -231,6 +232,47 @@ fn an_update_keeps_the_socket_and_old_connections() {
         let stats = running.server.cx.stats.block::<ListenerManagerStats>("listener_manager");
         assert_eq!(stats.read(ListenerManagerStats::LISTENER_MODIFIED), 1);
         assert_eq!(stats.read_gauge(ListenerManagerStats::TOTAL_LISTENERS_DRAINING), 1);
+    });
+}
+
+/// Chains are chosen by source address, so that one test can have connections on two of them.
+#[test]
+fn an_update_of_one_filter_chain_leaves_connections_of_the_others_alone() {
+    on_control(async {
+        let options = ServerOptions { drain_time: Duration::from_millis(200), ..options(2) };
+        let chains = |second: &str| {
+            let chain = |source: &str, filter: &str| {
+                format!("{{ filter_chain_match: {{ source_prefix_ranges: [ {{ address_prefix: {source}, prefix_len: 32 }} ] }}, filters: [ {filter} ] }}")
+            };
+            format!(
+                "name: a\naddress: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}\nfilter_chains: [ {}, {} ]",
+                chain("127.0.0.1", ECHO),
+                chain("127.0.0.2", second)
+            )
+        };
+        let (before, after) = (chains(ECHO), chains(&say("new")));
+        let running = Running::start(options, &[&before]);
+        let address = running.address("a");
+        let connect = async |from: [u8; 4]| {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from((from, 0))).unwrap();
+            let mut stream = socket.connect(address).await.unwrap();
+            stream.write_all(b"1").await.unwrap();
+            assert_eq!(stream.read_u8().await.unwrap(), b'1');
+            stream
+        };
+        let (mut kept, mut changed) = (connect([127, 0, 0, 1]).await, connect([127, 0, 0, 2]).await);
+        let server = &running.server;
+        let old = server.listeners.listener("a").unwrap();
+        let new = Listener::update(&proto(&after), &old, &proto(&before), &Path::root(""), &server.cx).unwrap();
+        server.listeners.add(new).unwrap();
+        assert_eq!(changed.read(&mut [0]).await.unwrap(), 0, "cut after the drain time");
+        kept.write_all(b"2").await.unwrap();
+        assert_eq!(kept.read_u8().await.unwrap(), b'2');
+        let stats = server.cx.stats.block::<ListenerManagerStats>("listener_manager");
+        assert_eq!(stats.read(ListenerManagerStats::LISTENER_IN_PLACE_UPDATED), 1);
+        assert_eq!(stats.read_gauge(ListenerManagerStats::TOTAL_LISTENERS_DRAINING), 0);
+        eventually("draining ends", || stats.read_gauge(ListenerManagerStats::TOTAL_FILTER_CHAINS_DRAINING) == 0).await;
     });
 }
 

@@ -9,6 +9,7 @@ use super::{Active, Incoming, Open, WorkerListeners};
 use crate::access_log::{AccessLogType, LogContext};
 use crate::filter_chain::FilterChain;
 use crate::listener::Listener;
+use crate::listener::connections::ConnectionPlace;
 use crate::net::{Io, RawIo};
 use crate::network::{Connection, NetworkStep};
 use crate::stats::names::{ListenerStats, WorkerListenerStats};
@@ -80,7 +81,7 @@ async fn serve_chain(incoming: Incoming, worker: usize) {
     };
     *info.filter_chain_name.borrow_mut() = Some(chain.name.clone());
     let info = Rc::new(info);
-    let guard = ConnectionGuard::new(open, worker, &info);
+    let guard = ConnectionGuard::new(open, &chain, worker, &info);
     let Some(io) = handshake(&chain, raw, &info, &listener).await else { return };
     for filter in &chain.filters {
         if let NetworkStep::Close(details) = filter.on_new_connection(&info) {
@@ -91,7 +92,7 @@ async fn serve_chain(incoming: Incoming, worker: usize) {
     let connection = Connection {
         io,
         info,
-        drain: listener.drain.subscribe(),
+        drain: chain.drain.subscribe(),
         buffer_limit: listener.per_connection_buffer_limit_bytes,
         stream_info: guard.stream_info.clone(),
         guard: Box::new(guard),
@@ -128,6 +129,7 @@ async fn handshake(chain: &FilterChain, raw: RawIo, info: &ConnectionInfo, liste
 /// What a connection that has a filter chain adds to the statistics, and takes away again.
 struct ConnectionGuard {
     open: Open,
+    _of_chain: Option<ConnectionPlace>,
     worker: usize,
     start: Instant,
     /// For the listener's access log, if it has one.
@@ -135,7 +137,7 @@ struct ConnectionGuard {
 }
 
 impl ConnectionGuard {
-    fn new(open: Open, worker: usize, info: &Rc<ConnectionInfo>) -> Self {
+    fn new(open: Open, chain: &FilterChain, worker: usize, info: &Rc<ConnectionInfo>) -> Self {
         let stats = &open.listener.stats;
         stats.inc(ListenerStats::DOWNSTREAM_CX_TOTAL);
         stats.gauge_inc(ListenerStats::DOWNSTREAM_CX_ACTIVE);
@@ -145,7 +147,7 @@ impl ConnectionGuard {
         }
         let logs = !open.listener.access_log.is_empty();
         let stream_info = logs.then(|| Rc::new(RefCell::new(StreamInfo::new(info.clone(), None))));
-        ConnectionGuard { open, worker, start: Instant::now(), stream_info }
+        ConnectionGuard { open, _of_chain: chain.open.acquire(false), worker, start: Instant::now(), stream_info }
     }
 }
 
