@@ -11,15 +11,16 @@ use tokio::task::AbortHandle;
 use xds_protos::envoy::config::bootstrap::v3 as bootstrap;
 use xds_protos::envoy::config::cluster::v3 as pb;
 use xds_protos::envoy::config::core::v3 as core;
+use xds_protos::envoy::config::endpoint::v3::ClusterLoadAssignment;
 
 use super::build::{self, Built};
 use super::dns::{self, DnsSpec, Resolve, ResolverOptions};
 use super::events::Events;
-use super::{Cluster, ClusterEvent, ClusterSlot, Hosts, HttpProtocolOptions};
-use crate::config::{BuildCx, Path, Reject};
+use super::{Cluster, ClusterEvent, ClusterSlot, EdsSpec, Hosts, HttpProtocolOptions};
+use crate::config::{BuildCx, Dependencies, Path, Reject};
 use crate::endpoint::Locality;
 use crate::pool::connect::UpstreamSockets;
-use crate::stats::names::ClusterManagerStats;
+use crate::stats::names::{ClusterManagerStats, ClusterStats};
 
 /// All clusters of the process.
 ///
@@ -30,7 +31,7 @@ pub struct ClusterManager {
     slots: RwLock<HashMap<Arc<str>, Arc<ClusterSlot>>>,
     entries: Mutex<BTreeMap<Arc<str>, Entry>>,
     events: Arc<Events>,
-    warming: Arc<watch::Sender<Vec<Arc<str>>>>,
+    warming: WarmingClusters,
     running: OnceLock<Running>,
     /// `cluster_manager` of the bootstrap.
     config: OnceLock<bootstrap::ClusterManager>,
@@ -61,6 +62,59 @@ enum Upkeep {
     /// Names to resolve once the manager is started.
     Waiting(DnsSpec, Option<Warming>),
     Running(#[expect(dead_code, reason = "ends the task when dropped")] AbortOnDrop),
+    /// What comes from a discovery service: an assignment, secrets.
+    Discovered(Option<Warming>, Dependencies),
+}
+
+/// A cluster that is built and not yet in use.
+pub struct Prepared {
+    cluster: Arc<Cluster>,
+    config: Bytes,
+    dns: Option<DnsSpec>,
+    warming: Option<Warming>,
+    /// Secrets that it waits for.
+    pub dependencies: Dependencies,
+    /// The one it will replace.
+    old: Option<Arc<Cluster>>,
+}
+
+impl Prepared {
+    pub fn name(&self) -> &Arc<str> {
+        &self.cluster.name
+    }
+
+    /// What is to be asked for its hosts.
+    pub fn eds(&self) -> Option<&EdsSpec> {
+        self.cluster.eds.as_deref()
+    }
+
+    /// The bytes it was built of.
+    pub fn config(&self) -> &Bytes {
+        &self.config
+    }
+
+    /// Gives it the hosts of an assignment.
+    ///
+    /// # Errors
+    /// When the assignment is refused.
+    pub fn assign(&self, assignment: &ClusterLoadAssignment, path: &Path<'_>, cx: &BuildCx) -> Result<(), Reject> {
+        let proto = decode(&self.config, path)?;
+        let known: Vec<&Cluster> = [&self.cluster].into_iter().chain(&self.old).map(|cluster| &**cluster).collect();
+        let (hosts, priorities) = build::assign(&self.cluster, &proto, assignment, &known, path, cx)?;
+        self.cluster.publish_with(hosts, priorities);
+        Ok(())
+    }
+}
+
+fn decode(config: &Bytes, path: &Path<'_>) -> Result<pb::Cluster, Reject> {
+    pb::Cluster::decode(config.clone()).map_err(|error| path.reject(format_args!("cannot decode: {error}")))
+}
+
+/// Who has to have hosts before whom, as in Envoy: the clusters that discovery services are asked through come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Primary,
+    Secondary,
 }
 
 struct AbortOnDrop(AbortHandle);
@@ -71,15 +125,17 @@ impl Drop for AbortOnDrop {
     }
 }
 
+type WarmingClusters = Arc<watch::Sender<Vec<(Arc<str>, Phase)>>>;
+
 /// Holds up [`ClusterManager::initialized`] until dropped.
 pub(super) struct Warming {
     cluster: Arc<str>,
-    all: Arc<watch::Sender<Vec<Arc<str>>>>,
+    all: WarmingClusters,
 }
 
 impl Warming {
-    fn new(cluster: &Arc<str>, all: &Arc<watch::Sender<Vec<Arc<str>>>>) -> Self {
-        all.send_modify(|names| names.push(cluster.clone()));
+    fn new(cluster: &Arc<str>, phase: Phase, all: &WarmingClusters) -> Self {
+        all.send_modify(|names| names.push((cluster.clone(), phase)));
         Warming { cluster: cluster.clone(), all: all.clone() }
     }
 }
@@ -87,7 +143,7 @@ impl Warming {
 impl Drop for Warming {
     fn drop(&mut self) {
         self.all.send_modify(|names| {
-            if let Some(at) = names.iter().position(|name| *name == self.cluster) {
+            if let Some(at) = names.iter().position(|(name, _)| *name == self.cluster) {
                 names.swap_remove(at);
             }
         });
@@ -192,22 +248,48 @@ impl ClusterManager {
 
     fn put(&self, proto: &pb::Cluster, added_via_api: bool, path: &Path<'_>, cx: &BuildCx) -> Result<bool, Reject> {
         let config = Bytes::from(proto.encode_to_vec());
-        let old = {
-            let entries = self.entries.lock();
-            let old = entries.get(proto.name.as_str());
-            if old.is_some_and(|old| old.config == config) {
-                return Ok(false);
-            }
-            old.map(|old| old.cluster.clone())
-        };
-        let manager = self.config.get_or_init(Default::default);
-        let Built { cluster, dns, wait_for_warm_on_init } = build::build(proto, old.as_deref(), manager, path, cx)?;
+        if self.entries.lock().get(proto.name.as_str()).is_some_and(|old| old.config == config) {
+            return Ok(false);
+        }
+        let prepared = self.prepare(proto, config, path, cx)?;
+        self.commit(prepared, added_via_api, cx);
+        Ok(true)
+    }
 
+    /// Whether a cluster that was discovered would change anything: not if it is equal to what there is, nor if the bootstrap
+    /// has one of its name, which stays as it is.
+    pub fn is_news(&self, name: &str, config: &[u8]) -> bool {
+        self.entries.lock().get(name).is_none_or(|old| old.added_via_api && *old.config != *config)
+    }
+
+    /// Builds a cluster without putting it to use; it keeps hosts of the one it will replace. `config` is its encoding.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn prepare(
+        &self,
+        proto: &pb::Cluster,
+        config: Bytes,
+        path: &Path<'_>,
+        cx: &BuildCx,
+    ) -> Result<Prepared, Reject> {
+        let old = self.active(&proto.name);
+        let manager = self.config.get_or_init(Default::default);
+        let cx = cx.for_resource();
+        let Built { cluster, dns, wait_for_warm_on_init } = build::build(proto, old.as_deref(), manager, path, &cx)?;
+        let phase = if dns.is_some() { Phase::Primary } else { Phase::Secondary };
+        let waits = dns.is_some() || cluster.eds.is_some() || !cx.dependencies.are_ready();
+        let warming =
+            (wait_for_warm_on_init && waits).then(|| Warming::new(&cluster.name, phase, &self.warming));
+        Ok(Prepared { cluster, config, dns, warming, dependencies: cx.dependencies, old })
+    }
+
+    /// Puts a cluster to use in place of the one of its name.
+    pub fn commit(&self, prepared: Prepared, added_via_api: bool, cx: &BuildCx) {
+        let Prepared { cluster, config, dns, warming, dependencies, old: _ } = prepared;
         let upkeep = match dns {
-            Some(spec) => {
-                let warming = wait_for_warm_on_init.then(|| Warming::new(&cluster.name, &self.warming));
-                Upkeep::Waiting(spec, warming)
-            }
+            Some(spec) => Upkeep::Waiting(spec, warming),
+            None if cluster.eds.is_some() || !dependencies.are_ready() => Upkeep::Discovered(warming, dependencies),
             None => Upkeep::Nothing,
         };
         let mut entry =
@@ -218,7 +300,7 @@ impl ClusterManager {
         let slot = self.slot(&cluster.name);
         let stats = self.events.stats.get_or_init(|| cx.stats.block("cluster_manager"));
         let mut entries = self.entries.lock();
-        entries.insert(cluster.name.clone(), entry);
+        let old = entries.insert(cluster.name.clone(), entry);
         stats.inc(if old.is_some() {
             ClusterManagerStats::CLUSTER_MODIFIED
         } else {
@@ -227,9 +309,57 @@ impl ClusterManager {
         stats.set(ClusterManagerStats::ACTIVE_CLUSTERS, entries.len() as u64);
         slot.store(Some(cluster));
         if let Some(old) = old {
-            self.events.cluster_removed(old);
+            self.events.cluster_removed(old.cluster);
         }
+    }
+
+    fn active(&self, name: &str) -> Option<Arc<Cluster>> {
+        self.entries.lock().get(name).map(|entry| entry.cluster.clone())
+    }
+
+    /// Gives a cluster of type EDS the hosts of an assignment. False if there is no such cluster.
+    ///
+    /// # Errors
+    /// When the assignment is refused; the hosts stay what they were.
+    pub fn assign(
+        &self,
+        name: &str,
+        assignment: &ClusterLoadAssignment,
+        path: &Path<'_>,
+        cx: &BuildCx,
+    ) -> Result<bool, Reject> {
+        let (cluster, config) = match self.entries.lock().get(name) {
+            Some(entry) if entry.cluster.eds.is_some() => (entry.cluster.clone(), entry.config.clone()),
+            _ => return Ok(false),
+        };
+        let proto = decode(&config, path)?;
+        let (hosts, priorities) = build::assign(&cluster, &proto, assignment, &[&cluster], path, cx)?;
+        let had_hosts = cluster.stats.read_gauge(ClusterStats::MEMBERSHIP_TOTAL) > 0;
+        let removed = cluster.publish_with(hosts, priorities);
+        self.events.hosts_removed(&cluster, removed);
+        if had_hosts {
+            self.events.cluster_updated();
+        }
+        self.settle(name);
         Ok(true)
+    }
+
+    /// Says that what a cluster of the bootstrap waits for has come or was given up, so that
+    /// [`initialized`](Self::initialized) no longer waits for it.
+    pub fn settle(&self, name: &str) {
+        if let Some(entry) = self.entries.lock().get_mut(name)
+            && let Upkeep::Discovered(warming, dependencies) = &mut entry.upkeep
+            && dependencies.are_ready()
+        {
+            drop(warming.take());
+        }
+    }
+
+    /// The clusters of type EDS, with what is to be asked for them.
+    pub fn discovered(&self) -> Vec<(Arc<str>, EdsSpec)> {
+        let entries = self.entries.lock();
+        let discovered = entries.values().filter_map(|e| Some((e.cluster.name.clone(), (**e.cluster.eds.as_ref()?).clone())));
+        discovered.collect()
     }
 
     /// Begins to resolve names and to forget unused hosts, on the runtime that this is called in.
@@ -258,7 +388,15 @@ impl ClusterManager {
 
     /// Clusters that [`initialized`](Self::initialized) waits for.
     pub fn warming(&self) -> Vec<Arc<str>> {
-        self.warming.borrow().clone()
+        self.warming.borrow().iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Resolves once the clusters that need no discovery service have hosts, as far as names could be resolved. Discovery
+    /// services are asked after that.
+    pub async fn primaries_initialized(&self) {
+        let none = |names: &Vec<(Arc<str>, Phase)>| names.iter().all(|(_, phase)| *phase != Phase::Primary);
+        // The sender is part of `self`, so it is not gone.
+        let _ = self.warming.subscribe().wait_for(none).await;
     }
 
     /// Resolves once every cluster has hosts, as far as names could be resolved. Listeners start after that.

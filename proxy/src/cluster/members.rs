@@ -11,7 +11,8 @@ use crate::stats::{StatBlock, current_shard, names::ClusterStats};
 
 /// Published as a whole by the control thread; workers read a snapshot.
 pub(super) struct Members {
-    config: PriorityConfig,
+    /// Changes with assignments that are discovered; workers see it in the snapshot.
+    config: Mutex<PriorityConfig>,
     current: ArcSwap<PrioritySet>,
     /// One per worker and one for all other threads; made at the first pick, because most clusters are never used.
     turns: OnceLock<Box<[Turn]>>,
@@ -36,14 +37,19 @@ impl Members {
     pub fn new(config: PriorityConfig, workers: usize) -> Self {
         Members {
             current: ArcSwap::from_pointee(snapshot(0, Vec::new(), &config)),
-            config,
+            config: Mutex::new(config),
             turns: OnceLock::new(),
             workers,
         }
     }
 
-    pub fn config(&self) -> &PriorityConfig {
-        &self.config
+    pub fn config(&self) -> PriorityConfig {
+        *self.config.lock()
+    }
+
+    /// Takes effect with the next publication.
+    pub fn set_config(&self, config: PriorityConfig) {
+        *self.config.lock() = config;
     }
 
     pub fn load(&self) -> Guard<Arc<PrioritySet>> {
@@ -53,7 +59,7 @@ impl Members {
     /// Replaces the hosts of all priorities. One caller at a time.
     pub fn publish(&self, priorities: Vec<Vec<Arc<Host>>>) -> Change {
         let old = self.current.load_full();
-        let new = snapshot(old.generation + 1, priorities, &self.config);
+        let new = snapshot(old.generation + 1, priorities, &self.config());
         let mut change = Change::default();
         for priority in 0..old.sets.len().max(new.sets.len()) {
             let hosts = |of: &PrioritySet| of.sets.get(priority).map(|set| set.hosts.to_vec()).unwrap_or_default();

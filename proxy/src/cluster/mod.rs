@@ -12,6 +12,7 @@ use http::HeaderMap;
 
 pub use crate::route::RoutingPriority as Priority;
 
+use crate::config::ConfigSource;
 use crate::config::metadata::LazyMetadata;
 use crate::endpoint::{Host, HostSet};
 use crate::http::http1;
@@ -37,7 +38,7 @@ mod tests;
 pub use breaker::{Breaker, CircuitBreakers, Permit, Resource, RetryBudget, Thresholds};
 pub use build::ClusterCx;
 pub use events::ClusterEvent;
-pub use manager::{ClusterManager, ClusterView};
+pub use manager::{ClusterManager, ClusterView, Prepared};
 use members::Members;
 pub use original_dst::OriginalDst;
 pub use protocol_options::{AutoSni, HttpProtocolOptions, UpstreamProtocol, WantedProtocol};
@@ -82,6 +83,16 @@ pub struct Cluster {
     transport_match_names: Box<[Box<str>]>,
     breakers: Arc<CircuitBreakers>,
     hosts: Hosts,
+    /// For clusters of type EDS.
+    pub eds: Option<Box<EdsSpec>>,
+}
+
+/// What endpoint discovery is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EdsSpec {
+    pub source: ConfigSource,
+    /// `eds_cluster_config.service_name`, or else the cluster's name.
+    pub service_name: Arc<str>,
 }
 
 /// Where hosts come from, and how one is picked.
@@ -120,6 +131,7 @@ impl Cluster {
             transport_matches: Box::default(),
             transport_match_names: Box::default(),
             hosts: Hosts::Listed(Members::new(PriorityConfig::default(), 0), Policy::RoundRobin),
+            eds: None,
         }
     }
 
@@ -190,12 +202,25 @@ impl Cluster {
         }
     }
 
+    /// `load_assignment.policy` and `common_lb_config`.
+    fn priority_config(&self) -> PriorityConfig {
+        match &self.hosts {
+            Hosts::Listed(members, _) => members.config(),
+            Hosts::OriginalDst(_) => PriorityConfig::default(),
+        }
+    }
+
     /// `load_assignment.policy.overprovisioning_factor`.
     pub fn overprovisioning_factor(&self) -> u32 {
-        match &self.hosts {
-            Hosts::Listed(members, _) => members.config().overprovisioning_factor,
-            Hosts::OriginalDst(_) => PriorityConfig::default().overprovisioning_factor,
+        self.priority_config().overprovisioning_factor
+    }
+
+    /// [`publish`](Self::publish) with another policy of the assignment.
+    fn publish_with(&self, priorities: Vec<Vec<Arc<Host>>>, config: PriorityConfig) -> Vec<Arc<Host>> {
+        if let Hosts::Listed(members, _) = &self.hosts {
+            members.set_config(config);
         }
+        self.publish(priorities)
     }
 
     /// The transport socket for a host of this cluster.

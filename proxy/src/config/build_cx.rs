@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::Dependencies;
 use crate::cluster::ClusterManager;
 use crate::listener::connections::Connections;
 use crate::runtime::Runtime;
@@ -21,6 +22,8 @@ pub struct BuildCx {
     pub secrets: Arc<SecretManager>,
     /// Downstream connections of the whole process, and their limit.
     pub connections: Arc<Connections>,
+    /// What the resource that is being built will wait for.
+    pub dependencies: Dependencies,
 }
 
 impl BuildCx {
@@ -33,6 +36,12 @@ impl BuildCx {
             runtime: Arc::default(),
             secrets: Arc::default(),
             connections: Arc::default(),
+            dependencies: Dependencies::default(),
         }
+    }
+
+    /// The same for one resource of its own: what it waits for is in `dependencies` of the result once it is built.
+    pub fn for_resource(&self) -> Self {
+        BuildCx { dependencies: Dependencies::default(), ..self.clone() }
     }
 }

@@ -7,16 +7,20 @@ use std::fmt;
 
 mod build_cx;
 pub mod data_source;
+mod dependency;
 pub mod matcher;
 pub mod metadata;
 pub mod percent;
+mod source;
 #[cfg(test)]
 pub mod testing;
 pub mod values;
 
 pub use build_cx::BuildCx;
 pub use data_source::DataSource;
+pub use dependency::{Dependencies, Dependency};
 pub use percent::FractionalPercent;
+pub use source::{ConfigSource, GrpcSource, Origin, PathSource};
 
 /// Why a configuration was refused, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

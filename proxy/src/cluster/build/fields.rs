@@ -44,13 +44,13 @@ pub(super) fn check(proto: &pb::Cluster, path: &Path<'_>) -> Result<(), Reject> 
         typed_dns_resolver_config: _,
         wait_for_warm_on_init: _,
         cleanup_interval: _,
+        eds_cluster_config: _,
         // Ignored: both say what to do when active health checking fails a host, and there is none.
         close_connections_on_host_health_failure: _,
         ignore_health_on_host_removal: _,
         // Refused.
         transport_socket_matcher,
         stats_matcher,
-        eds_cluster_config,
         per_connection_buffer_high_watermark_timeout,
         health_checks,
         outlier_detection,
@@ -69,7 +69,6 @@ pub(super) fn check(proto: &pb::Cluster, path: &Path<'_>) -> Result<(), Reject> 
     let refused = [
         (transport_socket_matcher.is_some(), "transport_socket_matcher"),
         (stats_matcher.is_some(), "stats_matcher"),
-        (eds_cluster_config.is_some(), "eds_cluster_config"),
         (watermark_timeout.is_some_and(|d| *d != Default::default()), "per_connection_buffer_high_watermark_timeout"),
         (!health_checks.is_empty(), "health_checks"),
         (outlier_detection.is_some(), "outlier_detection"),

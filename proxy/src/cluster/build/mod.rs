@@ -10,14 +10,16 @@ use http::HeaderName;
 use xds_protos::envoy::config::bootstrap::v3 as bootstrap;
 use xds_protos::envoy::config::cluster::v3 as pb;
 use xds_protos::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig};
+use xds_protos::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use xds_protos::envoy::extensions::clusters::dns::v3::DnsCluster;
 
 use super::dns::DnsSpec;
 use super::members::Members;
 use super::spec::{EndpointSpec, Known, Target, by_priority};
-use super::{CircuitBreakers, Cluster, Hosts, OriginalDst, UpstreamProtocol};
+use super::{CircuitBreakers, Cluster, EdsSpec, Hosts, OriginalDst, UpstreamProtocol};
 use crate::config::metadata::LazyMetadata;
-use crate::config::{BuildCx, Path, Reject, percent, values};
+use crate::config::{BuildCx, ConfigSource, Path, Reject, percent, values};
+use crate::lb::PriorityConfig;
 use crate::pool::connect::UpstreamSockets;
 use crate::stats::names::ClusterStats;
 use crate::transport_socket::Upstream;
@@ -68,6 +70,7 @@ pub(super) struct Built {
 enum Discovery {
     Static,
     Dns(dns::DnsOptions, DnsKind),
+    Eds(EdsSpec),
     OriginalDst,
 }
 
@@ -113,6 +116,13 @@ pub(super) fn build(
     }
     let naming = if matches!(discovery, Discovery::Dns(..)) { Naming::Names } else { Naming::Addresses };
     let endpoints = endpoints(proto, path, &mut EndpointCx::new(naming, &matches, &cx))?;
+    let eds = match &discovery {
+        Discovery::Eds(eds) => Some(Box::new(eds.clone())),
+        _ if proto.eds_cluster_config.is_some() => {
+            return Err(path.field("eds_cluster_config").reject("only for clusters of type EDS"));
+        }
+        _ => None,
+    };
     let (hosts, first, dns) = hosts(proto, discovery, chosen, endpoints, old, path, &cx)?;
 
     let at = path.field("circuit_breakers");
@@ -130,6 +140,7 @@ pub(super) fn build(
         transport_matches,
         transport_match_names: matches.names(),
         hosts,
+        eds,
         observability_name,
         stats,
         name,
@@ -162,7 +173,7 @@ fn discovery(proto: &pb::Cluster, path: &Path<'_>, cx: &ClusterCx<'_>) -> Result
             Ok(Discovery::Dns(dns::from_cluster(proto, path, cx)?, DnsKind::Logical))
         }
         (Some(DiscoveryType::OriginalDst), _) => Ok(Discovery::OriginalDst),
-        (Some(DiscoveryType::Eds), _) => Err(path.field("type").reject("EDS needs xDS, which is not supported yet")),
+        (Some(DiscoveryType::Eds), _) => eds(proto, path, cx).map(Discovery::Eds),
         (None, Some(ClusterDiscoveryType::ClusterType(extension))) => {
             let path = path.field("cluster_type");
             let config = extension.typed_config.as_ref();
@@ -179,6 +190,19 @@ fn discovery(proto: &pb::Cluster, path: &Path<'_>, cx: &ClusterCx<'_>) -> Result
         }
         (None, _) => Err(path.field("type").reject("unknown type")),
     }
+}
+
+fn eds(proto: &pb::Cluster, path: &Path<'_>, cx: &ClusterCx<'_>) -> Result<EdsSpec, Reject> {
+    let path = path.field("eds_cluster_config");
+    let Some(pb::cluster::EdsClusterConfig { eds_config, service_name }) = &proto.eds_cluster_config else {
+        return Err(path.reject("expected one for a cluster of type EDS, got none"));
+    };
+    let at = path.field("eds_config");
+    let source = eds_config.as_ref().ok_or_else(|| at.reject("expected a source, got none"))?;
+    Ok(EdsSpec {
+        source: ConfigSource::build(source, &at)?,
+        service_name: if service_name.is_empty() { cx.cluster_name.clone() } else { service_name.as_str().into() },
+    })
 }
 
 fn endpoints(proto: &pb::Cluster, path: &Path<'_>, cx: &mut EndpointCx<'_>) -> Result<Vec<EndpointSpec>, Reject> {
@@ -211,6 +235,12 @@ fn hosts(
     let at = path.field("load_assignment");
     let config = endpoints::priorities(assignment.and_then(|a| a.policy.as_ref()), threshold, &at.field("policy"))?;
     let members = Hosts::Listed(Members::new(config, cx.options.concurrency), policy);
+    if let Discovery::Eds(_) = discovery {
+        if assignment.is_some() {
+            return Err(at.reject("not for clusters of type EDS, whose assignment is discovered"));
+        }
+        return Ok((members, Vec::new(), None));
+    }
     let Discovery::Dns(options, kind) = discovery else {
         let mut known = Known::default();
         if let Some(old) = old {
@@ -229,6 +259,33 @@ fn hosts(
     let dns::DnsOptions { refresh, family, resolver } = options;
     let spec = DnsSpec { endpoints, logical: kind == DnsKind::Logical, refresh, family, resolver };
     Ok((members, Vec::new(), Some(spec)))
+}
+
+/// The hosts of an assignment that was discovered, for `cluster`, which was built of `proto`. Hosts that `known` has stay
+/// the same objects.
+///
+/// # Errors
+/// The first field that is wrong or that cannot be done.
+pub(super) fn assign(
+    cluster: &Cluster,
+    proto: &pb::Cluster,
+    assignment: &ClusterLoadAssignment,
+    known: &[&Cluster],
+    path: &Path<'_>,
+    cx: &BuildCx,
+) -> Result<(Vec<Vec<Arc<crate::endpoint::Host>>>, PriorityConfig), Reject> {
+    let cx = ClusterCx { build: cx, cluster_name: &cluster.name, stat_scope: "" };
+    let matches = transport::Matches::of(&proto.transport_socket_matches);
+    let specs = endpoints::build(assignment, path, &mut EndpointCx::new(Naming::Addresses, &matches, &cx))?;
+    let threshold = cluster.priority_config().healthy_panic_threshold;
+    let config = endpoints::priorities(assignment.policy.as_ref(), threshold, &path.field("policy"))?;
+    let mut existing = Known::default();
+    known.iter().for_each(|cluster| cluster.for_each_host(|host| existing.insert(host)));
+    let hosts = specs.iter().filter_map(|spec| match &spec.target {
+        Target::Address(address) => Some(existing.host(spec, address.clone())),
+        Target::Name { .. } => None,
+    });
+    Ok((by_priority(hosts), config))
 }
 
 /// `healthy_panic_threshold` in whole percent, unless the runtime says another.

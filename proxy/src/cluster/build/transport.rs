@@ -49,6 +49,13 @@ pub(super) fn matches<'a>(
     Ok((sockets.into(), Matches { matches }))
 }
 
+impl<'a> Matches<'a> {
+    /// Of protos whose sockets have been built.
+    pub fn of(protos: &'a [pb::cluster::TransportSocketMatch]) -> Self {
+        Matches { matches: protos.iter().map(|proto| (proto.name.as_str(), proto.r#match.as_ref())).collect() }
+    }
+}
+
 impl Matches<'_> {
     /// The index of the first match for a host; its own metadata comes before its locality's. None is `transport_socket`.
     pub fn resolve(&self, host: Option<&core::Metadata>, locality: Option<&core::Metadata>) -> Option<u16> {
