@@ -279,8 +279,7 @@ impl ClusterManager {
         let Built { cluster, dns, wait_for_warm_on_init } = build::build(proto, old.as_deref(), manager, path, &cx)?;
         let phase = if dns.is_some() { Phase::Primary } else { Phase::Secondary };
         let waits = dns.is_some() || cluster.eds.is_some() || !cx.dependencies.are_ready();
-        let warming =
-            (wait_for_warm_on_init && waits).then(|| Warming::new(&cluster.name, phase, &self.warming));
+        let warming = (wait_for_warm_on_init && waits).then(|| Warming::new(&cluster.name, phase, &self.warming));
         Ok(Prepared { cluster, config, dns, warming, dependencies: cx.dependencies, old })
     }
 
@@ -358,7 +357,8 @@ impl ClusterManager {
     /// The clusters of type EDS, with what is to be asked for them.
     pub fn discovered(&self) -> Vec<(Arc<str>, EdsSpec)> {
         let entries = self.entries.lock();
-        let discovered = entries.values().filter_map(|e| Some((e.cluster.name.clone(), (**e.cluster.eds.as_ref()?).clone())));
+        let discovered =
+            entries.values().filter_map(|e| Some((e.cluster.name.clone(), (**e.cluster.eds.as_ref()?).clone())));
         discovered.collect()
     }
 

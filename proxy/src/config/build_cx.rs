@@ -3,6 +3,7 @@ use std::sync::Arc;
 use super::Dependencies;
 use crate::cluster::ClusterManager;
 use crate::listener::connections::Connections;
+use crate::route::RouteSlots;
 use crate::runtime::Runtime;
 use crate::server::ServerOptions;
 use crate::stats::Stats;
@@ -22,6 +23,8 @@ pub struct BuildCx {
     pub secrets: Arc<SecretManager>,
     /// Downstream connections of the whole process, and their limit.
     pub connections: Arc<Connections>,
+    /// Route tables that are discovered.
+    pub routes: Arc<RouteSlots>,
     /// What the resource that is being built will wait for.
     pub dependencies: Dependencies,
 }
@@ -36,6 +39,7 @@ impl BuildCx {
             runtime: Arc::default(),
             secrets: Arc::default(),
             connections: Arc::default(),
+            routes: Arc::default(),
             dependencies: Dependencies::default(),
         }
     }

@@ -20,6 +20,7 @@ mod query;
 mod redirect;
 mod retry;
 mod rewrite;
+mod slot;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -43,6 +44,7 @@ pub use query::{cookie, query_parameter};
 pub use redirect::{PathRedirect, RedirectAction};
 pub use retry::{RateLimitedBackOff, ResetHeaderFormat, RetryHostPredicate, RetryOn, RetryPolicy};
 pub use rewrite::{HostRewrite, PathRewrite, path_only, update_authority};
+pub use slot::{RouteSlot, RouteSlots, Routes};
 pub(crate) use table::port_start;
 pub use table::{Decorator, Recorder, RouteEntry, RouteMatch, RouteTable, TlsRequirement, VirtualHost};
 pub use virtual_cluster::{VirtualCluster, VirtualClusters};

@@ -303,7 +303,8 @@ impl ListenerManager {
         self.for_workers(|_| Command::Update(id, listener.clone()));
         self.tell_draining(listener);
         let kept: HashSet<*const FilterChain> = listener.chains().map(Arc::as_ptr).collect();
-        let (kept, gone): (Vec<_>, Vec<_>) = old.chains().cloned().partition(|chain| kept.contains(&Arc::as_ptr(chain)));
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            old.chains().cloned().partition(|chain| kept.contains(&Arc::as_ptr(chain)));
         // The listener is another one, or the same with other chains.
         if kept.is_empty() && !Arc::ptr_eq(&old.open, &listener.open) {
             self.drain_out(gone, Some(old), None);

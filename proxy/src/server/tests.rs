@@ -242,7 +242,9 @@ fn an_update_of_one_filter_chain_leaves_connections_of_the_others_alone() {
         let options = ServerOptions { drain_time: Duration::from_millis(200), ..options(2) };
         let chains = |second: &str| {
             let chain = |source: &str, filter: &str| {
-                format!("{{ filter_chain_match: {{ source_prefix_ranges: [ {{ address_prefix: {source}, prefix_len: 32 }} ] }}, filters: [ {filter} ] }}")
+                format!(
+                    "{{ filter_chain_match: {{ source_prefix_ranges: [ {{ address_prefix: {source}, prefix_len: 32 }} ] }}, filters: [ {filter} ] }}"
+                )
             };
             format!(
                 "name: a\naddress: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}\nfilter_chains: [ {}, {} ]",

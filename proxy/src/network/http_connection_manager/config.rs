@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderValue;
 use ipnet::IpNet;
 use proto::http_connection_manager as hcm;
 use xds_protos::envoy::config::core::v3 as core;
@@ -14,14 +14,14 @@ use super::local_reply::LocalReplyConfig;
 use super::xfcc::Details;
 use crate::access_log::AccessLog;
 use crate::config::values;
-use crate::config::{BuildCx, Path, Reject};
+use crate::config::{BuildCx, ConfigSource, Path, Reject};
 use crate::http::path::{EscapedSlashes, PathOptions};
 use crate::http::{http1, http2};
 use crate::http_filters::HttpFilter;
 use crate::http_filters::router::RouterConfig;
 use crate::net::Address;
 use crate::registry;
-use crate::route::RouteTable;
+use crate::route::{RouteTable, Routes};
 use crate::stats::StatBlock;
 use crate::stats::names::{HttpStats, HttpTracingStats};
 
@@ -111,7 +111,7 @@ pub struct HcmConfig {
     pub stat_prefix: String,
     pub stats: StatBlock<HttpStats>,
     pub tracing_stats: StatBlock<HttpTracingStats>,
-    pub routes: Arc<RouteTable>,
+    pub routes: Routes,
     pub chain: FilterChain,
     pub upgrades: Vec<Upgrade>,
     pub access_logs: Vec<AccessLog>,
@@ -133,7 +133,6 @@ pub struct HcmConfig {
     pub https_destination_ports: Vec<u32>,
     pub http_destination_ports: Vec<u32>,
     pub internal_addresses: InternalAddresses,
-    pub internal_only_headers: Vec<HeaderName>,
     pub user_agent: Option<HeaderValue>,
     pub service_node: Option<HeaderValue>,
     pub via: Option<HeaderValue>,
@@ -161,14 +160,14 @@ impl HcmConfig {
         let common = p.common_http_protocol_options.unwrap_or_default();
         let common_path = path.field("common_http_protocol_options");
         let routes = match &p.route_specifier {
-            Some(hcm::RouteSpecifier::RouteConfig(routes)) => {
-                RouteTable::build(routes, &path.field("route_config"), cx, true, &registry::filter_config)?
-            }
-            Some(hcm::RouteSpecifier::Rds(_)) => {
-                return Err(path
-                    .field("rds")
-                    .reject("route discovery needs a control plane, which is not supported yet"));
-            }
+            Some(hcm::RouteSpecifier::RouteConfig(routes)) => Routes::Inline(RouteTable::build(
+                routes,
+                &path.field("route_config"),
+                cx,
+                true,
+                &registry::filter_config,
+            )?),
+            Some(hcm::RouteSpecifier::Rds(rds)) => discovered_routes(rds, &p.stat_prefix, &path.field("rds"), cx)?,
             Some(hcm::RouteSpecifier::ScopedRoutes(_)) => {
                 return Err(path.field("scoped_routes").reject("scoped routes are not supported yet"));
             }
@@ -183,7 +182,6 @@ impl HcmConfig {
             codec: codec(p, path)?,
             stats: cx.stats.block(&scope),
             tracing_stats: cx.stats.block(&format!("{scope}.tracing")),
-            internal_only_headers: routes.internal_only_headers.to_vec(),
             routes,
             chain,
             upgrades: upgrades(p, path, &scope, cx)?,
@@ -258,6 +256,20 @@ impl HcmConfig {
             stat_prefix,
         })
     }
+}
+
+fn discovered_routes(proto: &proto::Rds, stat_prefix: &str, path: &Path<'_>, cx: &BuildCx) -> Result<Routes, Reject> {
+    let proto::Rds { config_source, route_config_name } = proto;
+    let at = path.field("config_source");
+    let source = config_source.as_ref().ok_or_else(|| at.reject("expected a source, got none"))?;
+    let source = ConfigSource::build(source, &at)?;
+    if route_config_name.is_empty() {
+        return Err(path.field("route_config_name").reject("expected a name, got none"));
+    }
+    let scope = || format!("http.{}.rds.{route_config_name}", stat_prefix.trim_end_matches('.'));
+    let slot = cx.routes.slot(source, route_config_name, scope);
+    cx.dependencies.add(slot.clone());
+    Ok(Routes::Discovered(slot))
 }
 
 /// Fields that change what a request meets and that this proxy does not do yet.

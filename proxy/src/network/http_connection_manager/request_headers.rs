@@ -173,14 +173,14 @@ fn set_scheme(head: &mut RequestHead, config: &HcmConfig, over_tls: bool) {
 }
 
 fn sanitize(headers: &mut HeaderMap, edge: bool, config: &HcmConfig) {
-    if headers.keys().all(|name| !name.as_str().starts_with("x-envoy-")) && config.internal_only_headers.is_empty() {
+    config.routes.internal_only_headers(|name| drop(headers.remove(name)));
+    if headers.keys().all(|name| !name.as_str().starts_with("x-envoy-")) {
         return;
     }
     if edge {
         EDGE_ONLY.iter().for_each(|name| drop(headers.remove(name)));
     }
     INTERNAL_ONLY.iter().for_each(|name| drop(headers.remove(name)));
-    config.internal_only_headers.iter().for_each(|name| drop(headers.remove(name)));
 }
 
 /// The address `skip` places from the end of `x-forwarded-for`, and whether the header holds exactly one address.
