@@ -20,4 +20,14 @@ impl Difference {
     }
 }
 
-pub static ON_PURPOSE: &[Difference] = &[];
+pub static ON_PURPOSE: &[Difference] = &[
+    Difference { id: "tunnel-half-close", group: "upgrades", cases: &["connect"], fields: &["raw.2"] },
+    Difference { id: "tunnel-half-close", group: "upgrades", cases: &["log access.log"], fields: &["line 028"] },
+    Difference {
+        id: "connect-length",
+        group: "upgrades",
+        cases: &["connect forwarded to http1"],
+        fields: &["0.header.content-length"],
+    },
+    Difference { id: "upgrade-spelling", group: "upgrades", cases: &["websocket*"], fields: &["0.header.connection"] },
+];

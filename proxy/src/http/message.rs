@@ -63,7 +63,8 @@ pub struct RequestHead {
     pub authority: ByteStr,
     /// `:path`: origin form with the query; empty for a plain CONNECT; `*` for `OPTIONS *`.
     pub path: ByteStr,
-    /// `:protocol` of an extended CONNECT, or the `Upgrade` token of an HTTP/1 upgrade, lower-case.
+    /// `:protocol` of an extended CONNECT, or the `Upgrade` token of an HTTP/1 upgrade, as it was written: compare without
+    /// regard to case.
     pub upgrade: Option<ByteStr>,
     pub headers: HeaderMap,
     pub protocol: Protocol,

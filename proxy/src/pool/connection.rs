@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::connect::{ClosedBy, Connected, UpstreamCx};
 use super::host_pool::HostPool;
+use super::tcp::LeaseTcp;
 use crate::cluster::{Cluster, Permit};
 use crate::http::http1::H1Client;
 use crate::http::http2::client::H2Client;
@@ -99,10 +100,10 @@ impl Drop for Connection {
 }
 
 /// A connection for one request.
-#[expect(clippy::large_enum_variant, reason = "made for each request and moved at once")]
 pub enum Lease {
     H1(LeaseH1),
     H2(LeaseH2),
+    Tcp(LeaseTcp),
 }
 
 impl Lease {
@@ -110,6 +111,7 @@ impl Lease {
         match self {
             Lease::H1(lease) => &lease.connection,
             Lease::H2(lease) => &lease.shared.connection,
+            Lease::Tcp(lease) => &lease.connection,
         }
     }
 }

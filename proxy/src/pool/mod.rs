@@ -11,11 +11,13 @@ pub mod connect;
 mod connection;
 mod host_pool;
 mod key;
+mod tcp;
 #[cfg(test)]
 mod tests;
 
 pub use connection::{Connection, Facts, Lease, LeaseH1, LeaseH2};
 pub use host_pool::LeaseError;
+pub use tcp::{LeaseTcp, lease_tcp};
 
 use std::cell::RefCell;
 use std::rc::Rc;

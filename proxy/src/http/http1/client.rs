@@ -390,6 +390,11 @@ impl BodySource for H1Exchange {
                     return Poll::Ready(Some(Err(self.fail(ResetReason::ProtocolError, violation.details).into())));
                 }
             }
+            if self.closed && self.asked.tunnel() && self.sending != Sending::Done {
+                // A tunnel whose other half may still be in use.
+                let error = self.fail(ResetReason::ConnectionTermination, details::CONNECTION_TERMINATION);
+                return Poll::Ready(Some(Err(error.into())));
+            }
             if self.closed {
                 return Poll::Ready(match self.decoder.end_of_stream() {
                     Ok(()) => None,

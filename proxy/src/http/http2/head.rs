@@ -88,7 +88,7 @@ pub fn request(
     settings: &ServerSettings,
 ) -> Result<RequestHead, Refusal> {
     let request::Parts { method, uri, mut headers, mut extensions, .. } = parts;
-    let upgrade = extensions.remove::<h2::ext::Protocol>().map(|p| ByteStr::from(p.as_str().to_ascii_lowercase()));
+    let upgrade = extensions.remove::<h2::ext::Protocol>().map(|p| ByteStr::from(p.as_str()));
     let checked = check_request(&method, &uri, &mut headers, upgrade.is_some(), settings);
     let (authority, path) = match &checked {
         Ok((authority, path)) => (authority.clone(), path.clone()),

@@ -83,6 +83,11 @@ impl Accounting {
         }
     }
 
+    /// There was a response, which is not counted.
+    pub fn abandon(&mut self) {
+        (self.answered, self.ended) = (true, true);
+    }
+
     /// The upstream broke off.
     pub fn reset(&mut self, reason: ResetReason) {
         self.ended = true;

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::accounting::Accounting;
 use super::replies;
+use super::tcp::TcpExchange;
 use crate::http::http1::H1Exchange;
 use crate::http::http2::client::H2Exchange;
 use crate::http::{
@@ -32,6 +33,8 @@ enum Wire {
         exchange: H2Exchange,
         _lease: LeaseH2,
     },
+    /// A CONNECT that ends here.
+    Tcp(Box<TcpExchange>),
     /// Ended; the connection went where it belongs.
     Done,
 }
@@ -60,6 +63,7 @@ impl Exchange {
                 Ok(exchange) => Wire::H2 { exchange, _lease: lease },
                 Err(error) => return Err(Box::new(replies::reset_before_response(&error))),
             },
+            Lease::Tcp(lease) => Wire::Tcp(Box::new(TcpExchange::new(lease, body))),
         };
         Ok(Exchange { wire, accounting, ctl })
     }
@@ -75,6 +79,7 @@ impl Exchange {
             let head = match &mut self.wire {
                 Wire::H1 { exchange, .. } => exchange.poll_head(cx),
                 Wire::H2 { exchange, .. } => exchange.poll_head(cx),
+                Wire::Tcp(exchange) => return Poll::Ready(Ok(exchange.head())),
                 Wire::Done => return Poll::Pending,
             };
             match head {
@@ -97,6 +102,12 @@ impl Exchange {
         self.close(true);
     }
 
+    /// The response is of no use.
+    pub fn abandon(&mut self) {
+        self.accounting.abandon();
+        self.close(false);
+    }
+
     pub fn response_head(&mut self, head: &ResponseHead, request: &RequestHead, request_complete: Option<Instant>) {
         self.ctl.upstream.header_received.set(head.wire_size as u64);
         self.accounting.response(head, request, request_complete);
@@ -108,6 +119,7 @@ impl Exchange {
         let (bytes, header_sent) = match &self.wire {
             Wire::H1 { exchange, .. } => (exchange.bytes(), exchange.header_bytes_sent()),
             Wire::H2 { exchange, .. } => (exchange.bytes(), exchange.header_bytes_sent()),
+            Wire::Tcp(exchange) => (exchange.bytes(), 0),
             Wire::Done => return,
         };
         wire.sent.set(bytes.0);
@@ -128,6 +140,7 @@ impl Exchange {
         match &self.wire {
             Wire::H1 { exchange, .. } => exchange.is_end_stream(),
             Wire::H2 { exchange, .. } => exchange.is_end_stream(),
+            Wire::Tcp(exchange) => exchange.is_end_stream(),
             Wire::Done => true,
         }
     }
@@ -136,6 +149,7 @@ impl Exchange {
         match &mut self.wire {
             Wire::H1 { exchange, .. } => exchange.poll_frame(cx),
             Wire::H2 { exchange, .. } => exchange.poll_frame(cx),
+            Wire::Tcp(exchange) => exchange.poll_frame(cx),
             Wire::Done => Poll::Ready(None),
         }
     }
@@ -151,14 +165,20 @@ impl Exchange {
                 Some(client) => lease.give_back(client),
                 None => lease.connection.closed_by_us(false),
             },
+            Wire::Tcp(exchange) => exchange.lease().connection.closed_by_peer(false),
             Wire::H2 { .. } | Wire::Done => {}
         }
     }
 
     fn close(&mut self, by_peer: bool) {
         self.note_wire();
-        if let Wire::H1 { lease, .. } = &self.wire {
-            if by_peer { lease.connection.closed_by_peer(true) } else { lease.connection.closed_by_us(true) }
+        let connection = match &self.wire {
+            Wire::H1 { lease, .. } => Some(&lease.connection),
+            Wire::Tcp(exchange) => Some(&exchange.lease().connection),
+            Wire::H2 { .. } | Wire::Done => None,
+        };
+        if let Some(connection) = connection {
+            if by_peer { connection.closed_by_peer(true) } else { connection.closed_by_us(true) }
         }
         self.wire = Wire::Done;
     }
@@ -221,6 +241,7 @@ impl BodySource for ResponseBody {
         match &self.exchange.wire {
             Wire::H1 { exchange, .. } => exchange.exact_len(),
             Wire::H2 { exchange, .. } => exchange.exact_len(),
+            Wire::Tcp(_) => None,
             Wire::Done => Some(0),
         }
     }

@@ -11,6 +11,7 @@ mod accounting;
 mod config;
 mod exchange;
 mod replies;
+mod tcp;
 mod timeouts;
 
 pub use config::RouterConfig;
@@ -23,7 +24,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method};
 
 use crate::cluster::{Cluster, LbContext, WantedProtocol};
 use crate::endpoint::Host;
@@ -175,7 +177,11 @@ async fn attempt<S: RouterStream>(
     });
     let started = Instant::now();
     let pool_wait = accounting::PendingGuard::new(cluster);
-    let lease = pool::lease(cluster, &host, options, wanted, priority).await;
+    let lease = if stream.with(|head, _| ends_here(action, head)) {
+        pool::lease_tcp(cluster, &host, &options, priority).await
+    } else {
+        pool::lease(cluster, &host, options, wanted, priority).await
+    };
     drop(pool_wait);
     let lease = match lease {
         Ok(lease) => lease,
@@ -211,6 +217,10 @@ async fn attempt<S: RouterStream>(
         }
     };
     let now = Instant::now();
+    if stream.with(|request, _| is_failed_handshake(request, &head)) {
+        exchange.abandon();
+        return failed_handshake(stream, route, head);
+    }
     stream.with(|request, info| {
         info.upstream.timing.first_rx = Some(now);
         info.response_code_details.get_or_insert("via_upstream".into());
@@ -229,6 +239,34 @@ async fn attempt<S: RouterStream>(
         route.finalize_response_headers(&mut head, request, info);
     });
     Outcome::Response(head, exchange.into_body())
+}
+
+/// A WebSocket was asked for, and the upstream answered as if it had not been: what it sends is no answer to a handshake. A
+/// refusal (4xx, 5xx) is one.
+fn is_failed_handshake(request: &RequestHead, response: &ResponseHead) -> bool {
+    let websocket = request.upgrade.as_ref().is_some_and(|token| token.eq_ignore_ascii_case("websocket"));
+    websocket && (response.status.is_success() || response.status.is_redirection())
+}
+
+/// The head alone of such an answer, as Envoy gives it.
+fn failed_handshake<S: RouterStream>(stream: &S, route: &RouteMatch, mut head: ResponseHead) -> Outcome {
+    head.headers.remove(CONTENT_TYPE);
+    head.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    stream.with(|request, info| {
+        info.response_code_details = Some("websocket_handshake_unsuccessful".into());
+        info.response_code = head.status.as_u16();
+        route.finalize_response_headers(&mut head, request, info);
+    });
+    Outcome::Response(head, Body::Empty)
+}
+
+/// The request's payload goes to the upstream as TCP: the route has a `connect_config`.
+fn ends_here(action: &RouteAction, head: &RequestHead) -> bool {
+    let config = action.upgrade_configs.iter().find_map(|upgrade| upgrade.connect);
+    config.is_some_and(|config| {
+        let connect = head.method == Method::CONNECT && head.upgrade.is_none();
+        connect || (head.method == Method::POST && config.allow_post)
+    })
 }
 
 /// `auto_host_rewrite`: the authority becomes the picked host's own name, where it has one.
@@ -282,6 +320,7 @@ fn note_connection<S: RouterStream>(stream: &S, lease: &Lease, started: Instant)
         upstream.protocol = Some(match lease {
             Lease::H1(_) => crate::http::Protocol::Http11,
             Lease::H2(_) => crate::http::Protocol::Http2,
+            Lease::Tcp(_) => crate::http::Protocol::Http11,
         });
         upstream.timing.started = Some(started);
         upstream.timing.pool_ready = Some(Instant::now());

@@ -40,6 +40,8 @@ pub struct Stream {
     responded: Cell<bool>,
     refused: Cell<bool>,
     request_ended: Cell<bool>,
+    /// It passes the filters of an upgrade, whatever comes of it.
+    upgrading: Cell<bool>,
 }
 
 impl Stream {
@@ -66,6 +68,7 @@ impl Stream {
             responded: Cell::new(false),
             refused: Cell::new(false),
             request_ended: Cell::new(false),
+            upgrading: Cell::new(false),
             connection,
         })
     }
@@ -299,6 +302,9 @@ impl Stream {
             config.stats.inc(HttpStats::DOWNSTREAM_RQ_WS_ON_NON_WS_ROUTE);
             return Err(Box::new(LocalReply::new(StatusCode::FORBIDDEN, "", "upgrade_failed")));
         }
+        self.upgrading.set(true);
+        config.stats.inc(HttpStats::DOWNSTREAM_CX_UPGRADES_TOTAL);
+        config.stats.gauge_inc(HttpStats::DOWNSTREAM_CX_UPGRADES_ACTIVE);
         Ok(by_manager.and_then(|upgrade| upgrade.filters.as_ref()).unwrap_or(&config.chain))
     }
 
@@ -307,6 +313,11 @@ impl Stream {
         let (head, body) = {
             let request = self.head.borrow();
             let StreamCx { info, route, .. } = &mut *self.cx.borrow_mut();
+            if info.cluster.is_none() {
+                // The router was not asked, and the route knows where it would have gone.
+                let slot = route.as_ref().and_then(|route| route.cluster(&request, &self.connection.clusters));
+                info.cluster = slot.and_then(|slot| slot.load());
+            }
             info.flags = info.flags.with(reply.flags);
             info.response_code_details = Some(reply.details.clone());
             let on_route = reply.on_route;
@@ -338,8 +349,6 @@ impl Stream {
                 close_connection = request.protocol != Protocol::Http2;
             }
             if tunnel {
-                config.stats.inc(HttpStats::DOWNSTREAM_CX_UPGRADES_TOTAL);
-                config.stats.gauge_inc(HttpStats::DOWNSTREAM_CX_UPGRADES_ACTIVE);
                 cx.info.request_complete = None;
                 // A tunnel has no end of the request to wait for; only idleness ends it.
                 self.deadlines.set_route_timeout(None);
@@ -468,6 +477,10 @@ impl BodySource for WatchedBody {
 
 impl Stream {
     fn upstream_broke_off(&self, error: &BodyError) {
+        // What ended was the client's side.
+        if self.ctl.reset.get().is_some() {
+            return;
+        }
         let info = &mut self.cx.borrow_mut().info;
         info.set_flag(router::flag(error.reason));
         info.response_code_details = Some(router::after_response_started(error.reason));
@@ -528,10 +541,7 @@ impl Stream {
             };
             config.access_logs.iter().for_each(|log| log.log(&context));
         }
-        let tunnel = self.responded.get() && matches!(info.response_code, 101) || {
-            head.method == Method::CONNECT && (200..300).contains(&info.response_code)
-        };
-        if tunnel {
+        if self.upgrading.get() {
             stats.gauge_dec(HttpStats::DOWNSTREAM_CX_UPGRADES_ACTIVE);
         }
         self.connection.stream_ended(self.timer.take());

@@ -223,7 +223,7 @@ fn framing(
     }
 }
 
-/// The `Upgrade` token that means something here, lower-case. It does not with an HTTP/1.0 request, nor with a body, whose
+/// The `Upgrade` token that means something here, as it came. It does not with an HTTP/1.0 request, nor with a body, whose
 /// end two readers of an upgrade would see in different places; HTTP/2 over an HTTP/1 upgrade is not offered.
 fn upgrade(
     line: &StartLine<'_>,
@@ -237,9 +237,8 @@ fn upgrade(
         return None;
     }
     let texts: Vec<&str> = values.iter().filter_map(|value| value.to_str().ok()).collect();
-    let token = texts.join(",").to_ascii_lowercase();
-    let refused = token == "h2c" || (token == "websocket" && line.method != Method::GET);
-    (!refused).then(|| ByteStr::from(token))
+    let token = texts.join(",");
+    (!token.eq_ignore_ascii_case("h2c")).then(|| ByteStr::from(token))
 }
 
 /// Scheme, authority (if there is one) and path.

@@ -148,10 +148,11 @@ fn assemble(
     Ok(ParsedResponse { head, framing, keep_alive: keep_alive && !length_of_nothing, tunnel })
 }
 
-/// The protocol that a 101 switches to, if it is one that was asked for.
+/// The protocol that a 101 switches to. It need not be the one that was asked for, which is for the client to judge, as in
+/// Envoy; but something must have been asked for.
 fn accepted(upgrade: Option<&http::HeaderValue>, asked: &Asked) -> Option<ByteStr> {
-    let token = upgrade?.to_str().ok()?.to_ascii_lowercase();
-    asked.upgrade.as_ref()?.split(',').any(|wanted| wanted.trim() == token).then(|| ByteStr::from(token))
+    asked.upgrade.as_ref()?;
+    Some(ByteStr::from(upgrade?.to_str().ok()?))
 }
 
 /// The head that opens a tunnel has no body; a length of it would be read as one by whoever comes next.

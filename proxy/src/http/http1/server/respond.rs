@@ -215,14 +215,23 @@ impl<S: CodecService> Connection<S> {
     /// The response cannot be completed: what was encoded is written, the rest is not feigned.
     fn cut_response(&mut self) {
         let State::Respond(responding) = self.take_state() else { return };
+        let (cause, phase) = match responding.tunnel {
+            true => (self.tunnel_end(), Phase::HalfClose),
+            false => (EndCause::CutResponse, Phase::Linger),
+        };
         self.state = State::Close(Closing {
-            cause: if responding.tunnel { EndCause::Tunnel } else { EndCause::CutResponse },
+            cause,
             active_request: true,
-            phase: Phase::Linger,
+            phase,
             stall: Stall::default(),
             since: None,
             reset: responding.until_close,
         });
+    }
+
+    /// Who ended a tunnel.
+    fn tunnel_end(&self) -> EndCause {
+        if self.wire.borrow().closed { EndCause::Peer } else { EndCause::Tunnel }
     }
 
     /// The response is written: the next request, or the end of the connection.
@@ -238,7 +247,7 @@ impl<S: CodecService> Connection<S> {
         drop(body);
         drop(stream);
         match close {
-            _ if tunnel => self.close(EndCause::Tunnel, false, Phase::HalfClose),
+            _ if tunnel => self.close(self.tunnel_end(), closed, Phase::HalfClose),
             Some(cause) if complete || closed => self.close(cause, false, Phase::Close),
             Some(cause) if until_close => self.close(cause, false, Phase::HalfClose),
             Some(cause) => self.close(cause, false, Phase::Linger),

@@ -227,6 +227,7 @@ impl Wire {
                 Err(violation) => return Poll::Ready(Some(Err(self.broken(violation)))),
             }
             if self.closed {
+                self.note_tunnel_end();
                 return Poll::Ready(match self.body.end_of_stream() {
                     Ok(()) => None,
                     Err(_) => Some(Err(gone())),
@@ -248,6 +249,15 @@ impl Wire {
                 Some(task) => ready!(self.poll_fill(want, &mut Context::from_waker(task))),
                 None => ready!(self.poll_fill(want, cx)),
             };
+        }
+    }
+
+    /// The peer ended a tunnel. What the upstream still says is passed on, but to logs and statistics it is the client who
+    /// went away, as in Envoy.
+    fn note_tunnel_end(&self) {
+        if let (BodyDecoder::UntilClose, Some(ctl)) = (&self.body, &self.ctl) {
+            ctl.reset.set(Some(ResetReason::ConnectionTermination));
+            *ctl.reset_details.borrow_mut() = Some(Cow::Borrowed(details::DOWNSTREAM_REMOTE_DISCONNECT));
         }
     }
 

@@ -249,6 +249,11 @@ impl RecvObserver for Observer {
     }
 
     fn failed(&self, error: &BodyError) {
+        if matches!(error.reason, ResetReason::RemoteReset | ResetReason::ConnectionTermination) {
+            // Before anybody takes the broken body for a failure of the upstream.
+            self.ctl.reset.set(Some(error.reason));
+            *self.ctl.reset_details.borrow_mut() = Some(error.details.clone());
+        }
         // Only of trailers beyond the limits does h2 not know, so that the stream can still be answered.
         if matches!(&*error.details, head::details::LIST_TOO_LARGE | head::details::TOO_MANY_HEADERS) {
             let ctl = &self.ctl;

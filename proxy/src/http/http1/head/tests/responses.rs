@@ -155,12 +155,13 @@ fn tunnels_only_when_asked_for() {
     let yes = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n";
     let parsed = response_to(&asked, yes).unwrap();
     assert!(parsed.tunnel && parsed.head.headers.is_empty());
-    assert_eq!((parsed.framing, parsed.head.upgrade.unwrap().as_str()), (Framing::UntilClose, "websocket"));
+    assert_eq!((parsed.framing, parsed.head.upgrade.unwrap().as_str()), (Framing::UntilClose, "WebSocket"));
+    let other = b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: foo\r\n\r\n";
+    assert!(response_to(&asked, other).unwrap().tunnel, "whether it is the right one is for the client to judge");
     assert!(response(yes).is_none(), "not asked for");
     for bad in [
         &b"HTTP/1.1 101 S\r\n\r\n"[..],
         b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n",
-        b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: foo\r\n\r\n",
         b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\n",
         b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n\r\n",
     ] {

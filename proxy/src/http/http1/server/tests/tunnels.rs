@@ -32,7 +32,7 @@ fn bytes_behind_an_upgrade_wait_for_the_answer() {
         peer.send("last").await;
         peer.io.shutdown().await.unwrap();
         let (text, end, _) = peer.closed().await;
-        assert_eq!((text.as_str(), end.cause), ("last", EndCause::Tunnel));
+        assert_eq!((text.as_str(), end.cause), ("last", EndCause::Peer));
     });
 }
 
@@ -65,7 +65,7 @@ fn a_tunnel_is_half_closed() {
         assert_eq!(peer.read().await, "answer");
         tap.end();
         let (_, end, _) = peer.closed().await;
-        assert_eq!((end.cause, end.delayed_close_timeout), (EndCause::Tunnel, false));
+        assert_eq!((end.cause, end.delayed_close_timeout), (EndCause::Peer, false));
     });
 }
 
