@@ -7,6 +7,7 @@
 //! | [`Handler`], [`Subscriptions`] | the two sides that a user meets | no |
 //! | [`run`] | the driver of one stream | through a transport |
 //! | [`transport`] | HTTP/2 over any byte stream, tonic's channel | yes |
+//! | [`watch`] | files that are replaced by moves | inotify |
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -49,6 +50,7 @@ mod resource;
 mod subscriptions;
 pub mod transport;
 mod type_url;
+pub mod watch;
 
 pub use driver::run;
 pub use file::FileSource;
