@@ -10,6 +10,7 @@ use crate::config::percent::FractionalPercent;
 use crate::config::{BuildCx, Path, Reject};
 use crate::formatter::grpc_status;
 use crate::route::HeaderMatcher;
+use crate::runtime::{Live, Value};
 use crate::stream_info::ResponseFlags;
 
 /// A filter as built.
@@ -21,7 +22,7 @@ pub enum Filter {
     /// Without tracing nothing is traced.
     Never,
     Sampled {
-        percent: FractionalPercent,
+        percent: Live<FractionalPercent>,
         /// By chance, and not by the request id, by which all proxies on a request's way decide alike.
         independent: bool,
     },
@@ -43,7 +44,7 @@ pub enum Filter {
 /// A number against a configured one.
 pub struct Comparison {
     op: Op,
-    value: u64,
+    value: Live<u32>,
 }
 
 impl Comparison {
@@ -54,15 +55,16 @@ impl Comparison {
         let configured = proto.value.as_ref().ok_or_else(|| value.reject("expected a number, got none"))?;
         let op = Op::try_from(proto.op)
             .map_err(|_| path.field("op").reject(format_args!("expected EQ, GE, LE or NE, got {}", proto.op)))?;
-        Ok(Comparison { op, value: cx.runtime.uint32(configured).into() })
+        Ok(Comparison { op, value: cx.runtime.uint32(configured) })
     }
 
     fn holds(&self, actual: u64) -> bool {
+        let value = u64::from(self.value.get());
         match self.op {
-            Op::Eq => actual == self.value,
-            Op::Ge => actual >= self.value,
-            Op::Le => actual <= self.value,
-            Op::Ne => actual != self.value,
+            Op::Eq => actual == value,
+            Op::Ge => actual >= value,
+            Op::Le => actual <= value,
+            Op::Ne => actual != value,
         }
     }
 }
@@ -124,7 +126,7 @@ impl Filter {
             Filter::Never => false,
             Filter::Sampled { percent, independent } => {
                 let by_id = cx.info.request_id.as_deref().and_then(id_as_number).filter(|_| !independent);
-                percent.hit(by_id.unwrap_or_else(|| fastrand::u64(..)))
+                percent.get().hit(by_id.unwrap_or_else(|| fastrand::u64(..)))
             }
             Filter::All(filters) => filters.iter().all(|filter| filter.matches(cx)),
             Filter::Any(filters) => filters.iter().any(|filter| filter.matches(cx)),
@@ -155,13 +157,15 @@ fn sampled(f: &pb::RuntimeFilter, path: &Path<'_>, cx: &BuildCx) -> Result<Filte
     if f.runtime_key.is_empty() {
         return Err(path.field("runtime_key").reject("expected at least one character"));
     }
-    let mut percent = match &f.percent_sampled {
+    let percent = match &f.percent_sampled {
         Some(percent) => FractionalPercent::build(percent, &path.field("percent_sampled"))?,
         None => FractionalPercent::NEVER,
     };
     // Unlike elsewhere a runtime value is the numerator and no percentage: the denominator stays.
-    let numerator = cx.runtime.integer(&f.runtime_key, percent.numerator.into());
-    percent.numerator = u32::try_from(numerator).unwrap_or(u32::MAX);
+    let percent = cx.runtime.follow(&f.runtime_key, move |value| match value.and_then(Value::integer) {
+        Some(number) => FractionalPercent { numerator: u32::try_from(number).unwrap_or(u32::MAX), ..percent },
+        None => percent,
+    });
     Ok(Filter::Sampled { percent, independent: f.use_independent_randomness })
 }
 

@@ -15,6 +15,7 @@ use crate::cluster::Thresholds;
 use crate::config::matcher::StringMatcher;
 use crate::endpoint::Host;
 use crate::net::Address;
+use crate::runtime::{Entries, NoAdminLayer};
 use crate::stats::Stats;
 
 /// The handles.
@@ -135,10 +136,8 @@ pub trait Certificates {
 
 /// `/runtime`
 pub trait Runtime {
-    /// Names of the layers, the weakest first.
-    fn layers(&self) -> Vec<String>;
-
-    fn entries(&self) -> Vec<RuntimeEntry>;
+    /// Names and values of the layers, the weakest first.
+    fn layers(&self) -> Vec<(String, Entries)>;
 
     /// Sets values in the admin layer; an empty one takes back what was set there before.
     ///
@@ -146,18 +145,6 @@ pub trait Runtime {
     /// [`NoAdminLayer`] when no layer is an `admin_layer`.
     fn modify(&self, values: &[(String, String)]) -> Result<(), NoAdminLayer>;
 }
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuntimeEntry {
-    pub key: String,
-    /// One for each layer, empty where the layer does not have the key.
-    pub layer_values: Vec<String>,
-    pub final_value: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("No admin layer specified")]
-pub struct NoAdminLayer;
 
 /// `/config_dump` and `/unsupported`
 pub trait Config {

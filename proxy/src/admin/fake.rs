@@ -19,6 +19,7 @@ use xds_protos::envoy::extensions::transport_sockets::tls::v3 as tls;
 use super::*;
 use crate::cluster::Thresholds;
 use crate::endpoint::{HealthFlags, Host, Locality};
+use crate::runtime::{Entries, Entry, NoAdminLayer};
 use crate::stats::Stats;
 
 #[derive(Default)]
@@ -174,17 +175,9 @@ impl Certificates for Fake {
 }
 
 impl Runtime for Fake {
-    fn layers(&self) -> Vec<String> {
-        vec!["static".to_owned(), "admin".to_owned()]
-    }
-
-    fn entries(&self) -> Vec<RuntimeEntry> {
-        let entry = |key: &str, a: &str, b: &str, last: &str| RuntimeEntry {
-            key: key.to_owned(),
-            layer_values: vec![a.to_owned(), b.to_owned()],
-            final_value: last.to_owned(),
-        };
-        vec![entry("c.d", "", "x\"x", "x\"x"), entry("a.b", "1", "", "1")]
+    fn layers(&self) -> Vec<(String, Entries)> {
+        let layer = |key: &str, value: &str| Entries::from([(key.to_owned(), Entry::parse(value))]);
+        vec![("static".to_owned(), layer("a.b", "1")), ("admin".to_owned(), layer("c.d", "x\"x"))]
     }
 
     fn modify(&self, values: &[(String, String)]) -> Result<(), NoAdminLayer> {

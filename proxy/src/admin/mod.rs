@@ -32,8 +32,7 @@ use http::{Method, StatusCode};
 
 pub use context::{
     AdminContext, Certificates, Cluster, Clusters, Config, DrainListeners, HostStatus, Ignored, Listener, Listeners,
-    Log, NoAdminLayer, Outlier, Received, Resource, ResourceKind, Resources, Runtime, RuntimeEntry, Server,
-    UpdateFailure,
+    Log, Outlier, Received, Resource, ResourceKind, Resources, Runtime, Server, UpdateFailure,
 };
 pub use endpoints::logging::ProcessLog;
 pub use endpoints::memory::read as read_memory;

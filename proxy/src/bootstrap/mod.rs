@@ -6,7 +6,7 @@
 //!
 //! Invariant: nothing half-starts. Everything is built before the first socket is opened, and any [`Reject`] ends the start.
 //!
-//! Deliberately missing: `hds_config`, statistics sinks, bootstrap extensions, RTDS and disk layers (refused by name).
+//! Deliberately missing: `hds_config`, statistics sinks, bootstrap extensions, RTDS (refused by name).
 
 mod load;
 mod runtime_layers;
@@ -25,7 +25,7 @@ use xds_protos::envoy::extensions::transport_sockets::tls::v3::Secret;
 use crate::config::matcher::StringMatcher;
 use crate::config::{Path, Reject, values};
 use crate::net::Address;
-use crate::runtime::Runtime;
+use crate::runtime::Layer;
 use crate::stats::StatsConfig;
 
 pub use load::{LoadError, Loaded, load};
@@ -34,8 +34,7 @@ pub use load::{LoadError, Loaded, load};
 pub struct Bootstrap {
     pub node: Node,
     pub admin: Option<Admin>,
-    pub runtime: Runtime,
-    pub runtime_layers: Vec<String>,
+    pub runtime_layers: Vec<Layer>,
     pub stats: StatsConfig,
     /// How often interval histograms turn over.
     pub stats_flush_interval: Duration,
@@ -153,14 +152,11 @@ impl Bootstrap {
                     .to_owned(),
             );
         }
-        let (runtime, runtime_layers) =
-            runtime_layers::build(layered_runtime.as_ref(), &path.field("layered_runtime"))?;
         let static_resources = static_resources.unwrap_or_default();
         Ok(Bootstrap {
             node: node.unwrap_or_default(),
             admin: admin.map(|admin| build_admin(&admin, &path.field("admin"))).transpose()?.flatten(),
-            runtime,
-            runtime_layers,
+            runtime_layers: runtime_layers::build(layered_runtime.as_ref(), &path.field("layered_runtime"))?,
             stats: match &stats_config {
                 Some(config) => StatsConfig::build(config, &path.field("stats_config"))?,
                 None => StatsConfig::default(),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::runtime::Value;
+use crate::runtime::{Runtime, Source, Value};
 
 fn build(yaml: &str) -> Result<Bootstrap, String> {
     let loaded = load(None, Some(yaml), false).map_err(|e| e.to_string())?;
@@ -12,10 +12,32 @@ fn static_runtime_layers_are_merged_and_the_last_wins() {
         "layered_runtime:\n  layers:\n  - name: a\n    static_layer: { k: 1, nested: { deep: true, pct: { numerator: 5, denominator: TEN_THOUSAND } } }\n  - name: b\n    static_layer: { k: '2' }\n",
     )
     .expect("builds");
-    assert_eq!(bootstrap.runtime.get("k"), Some(&Value::Number(2.0)));
-    assert_eq!(bootstrap.runtime.get("nested.deep"), Some(&Value::Bool(true)));
-    assert_eq!(bootstrap.runtime.get("nested.pct"), Some(&Value::Fraction { numerator: 5, denominator: 10_000 }));
-    assert_eq!(bootstrap.runtime_layers, ["a", "b"]);
+    assert_eq!(bootstrap.runtime_layers.iter().map(|layer| &*layer.name).collect::<Vec<_>>(), ["a", "b"]);
+    let runtime = Runtime::load(bootstrap.runtime_layers, "", None);
+    assert_eq!(runtime.get("k"), Some(Value::Number(2.0)));
+    assert_eq!(runtime.get("nested.deep"), Some(Value::Bool(true)));
+    assert_eq!(runtime.get("nested.pct"), Some(Value::Fraction { numerator: 5, denominator: 10_000 }));
+}
+
+#[test]
+fn runtime_layers_are_static_on_disk_or_set_by_the_admin() {
+    let bootstrap = build(
+        "layered_runtime: { layers: [ { name: d, disk_layer: { symlink_root: /r, subdirectory: s, append_service_cluster: true } }, { name: a, admin_layer: {} } ] }",
+    )
+    .expect("builds");
+    let [disk, admin] = &*bootstrap.runtime_layers else { panic!("two layers") };
+    let Source::Disk(disk) = &disk.source else { panic!("a disk layer") };
+    assert_eq!((disk.symlink_root.to_str(), disk.append_service_cluster), (Some("/r"), true));
+    assert_eq!(admin.source, Source::Admin);
+    for (layers, place) in [
+        ("{ name: a, admin_layer: {} }, { name: b, admin_layer: {} }", "layers[1].admin_layer"),
+        ("{ name: a, admin_layer: {} }, { name: a, static_layer: {} }", "layers[1].name"),
+        ("{ name: a, static_layer: { k: [ 1 ] } }", "layers[0].static_layer"),
+        ("{ name: a, disk_layer: {} }", "layers[0].disk_layer.symlink_root"),
+    ] {
+        let error = build(&format!("layered_runtime: {{ layers: [ {layers} ] }}")).err().expect("is refused");
+        assert!(error.contains(place), "{error}");
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::admin::{self, AdminContext};
 use crate::bootstrap::Bootstrap;
 use crate::cluster::{ClusterManager, Priority};
 use crate::registry;
-use crate::runtime::Value;
+use crate::runtime::{Entries, NoAdminLayer, Runtime};
 use crate::server::DrainStrategy;
 use crate::server::{self, Server, ServerState};
 
@@ -43,7 +43,7 @@ pub fn context(server: &Rc<Server>, options: &RunOptions, bootstrap: Bootstrap) 
         clusters: Rc::new(Clusters(server.cx.clusters.clone())),
         listeners: Rc::new(Listeners(server.clone())),
         certificates: Rc::new(Certificates(server.cx.clone())),
-        runtime: Rc::new(RuntimeValues { runtime: server.cx.runtime.clone(), layers: bootstrap.runtime_layers }),
+        runtime: Rc::new(RuntimeValues(server.cx.runtime.clone())),
         config,
         log: Rc::new(admin::ProcessLog),
         allow_paths: bootstrap.admin.map(|admin| admin.allow_paths).unwrap_or_default(),
@@ -261,36 +261,15 @@ fn details(path: &str, info: &certs::CertInfo, now: i64) -> pb::CertificateDetai
     }
 }
 
-struct RuntimeValues {
-    runtime: Arc<crate::runtime::Runtime>,
-    layers: Vec<String>,
-}
+struct RuntimeValues(Arc<Runtime>);
 
 impl admin::Runtime for RuntimeValues {
-    fn layers(&self) -> Vec<String> {
-        self.layers.clone()
+    fn layers(&self) -> Vec<(String, Entries)> {
+        self.0.layers()
     }
 
-    fn entries(&self) -> Vec<admin::RuntimeEntry> {
-        let text = |value: &Value| match value {
-            Value::Number(n) => n.to_string(),
-            Value::Bool(b) => b.to_string(),
-            Value::Text(s) => s.clone(),
-            Value::Fraction { numerator, denominator } => format!("{numerator}/{denominator}"),
-        };
-        self.runtime
-            .entries()
-            .map(|(key, value)| admin::RuntimeEntry {
-                key: key.to_owned(),
-                // Layers are merged when they are read; only what came of it is known.
-                layer_values: self.layers.iter().map(|_| String::new()).collect(),
-                final_value: text(value),
-            })
-            .collect()
-    }
-
-    fn modify(&self, _: &[(String, String)]) -> Result<(), admin::NoAdminLayer> {
-        Err(admin::NoAdminLayer)
+    fn modify(&self, values: &[(String, String)]) -> Result<(), NoAdminLayer> {
+        self.0.modify(values)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::LocalSet;
 
@@ -14,9 +15,13 @@ use crate::cluster::dns::SystemResolver;
 use crate::config::{BuildCx, Path, Reject};
 use crate::listener::Listener;
 use crate::listener::connections::Connections;
+use crate::runtime::{Live, Runtime};
 use crate::server::{self, Server};
 use crate::stats::Stats;
 use crate::sys;
+
+/// How often disk layers of the runtime are looked at.
+const RUNTIME_LOOK: Duration = Duration::from_secs(1);
 
 /// Runs until the process ends, and says how.
 pub fn run(options: RunOptions) -> ExitCode {
@@ -107,6 +112,16 @@ async fn serve(options: RunOptions, mut bootstrap: Bootstrap, loaded: Loaded) ->
             stats.flush();
         }
     });
+    if cx.runtime.has_disk_layers() {
+        let runtime = cx.runtime.clone();
+        tokio::task::spawn_local(async move {
+            let mut tick = tokio::time::interval(RUNTIME_LOOK);
+            loop {
+                tick.tick().await;
+                runtime.reread();
+            }
+        });
+    }
     sys::give_back_memory();
     cx.clusters.start(Arc::new(SystemResolver::default()));
     let target = server.init.target("clusters");
@@ -131,6 +146,7 @@ fn context(options: &RunOptions, bootstrap: &mut Bootstrap) -> Result<BuildCx, S
         config.add_tag(name, value);
     }
     let stats = Stats::with_config(options.server.concurrency, config);
+    let layers = std::mem::take(&mut bootstrap.runtime_layers);
     let mut server = options.server.clone();
     for (flag, node) in
         [(&mut server.service_node, &bootstrap.node.id), (&mut server.service_cluster, &bootstrap.node.cluster)]
@@ -141,10 +157,11 @@ fn context(options: &RunOptions, bootstrap: &mut Bootstrap) -> Result<BuildCx, S
     }
     let mut cx = BuildCx::new(server);
     cx.stats = stats;
-    cx.runtime = Arc::new(std::mem::take(&mut bootstrap.runtime));
-    if let Some(max) = bootstrap.max_downstream_connections {
-        cx.connections = Arc::new(Connections::new(max));
-    }
+    cx.runtime = Arc::new(Runtime::load(layers, &cx.options.service_cluster, Some(&cx.stats)));
+    cx.connections = Arc::new(Connections::new(match bootstrap.max_downstream_connections {
+        Some(max) => Live::fixed(max),
+        None => cx.runtime.live_integer("overload.global_downstream_max_connections", u64::MAX),
+    }));
     Ok(cx)
 }
 

@@ -79,7 +79,7 @@ pub(super) fn listener(
         stats: cx.stats.block(&scope),
         open: match old {
             Some((old, _)) => old.open.clone(),
-            None => Arc::new(Connections::new(cx.runtime.integer(&limit_key, u64::MAX))),
+            None => Arc::new(Connections::new(cx.runtime.live_integer(&limit_key, u64::MAX))),
         },
         socket: socket_settings(proto, &addresses, path)?,
         hand_off_restored_destination_connections: use_original_dst.unwrap_or(false),

@@ -1,35 +1,38 @@
 //! All downstream connections of the process: how many there are, and how many there may be.
 //!
 //! The limit is the resource monitor `envoy.resource_monitors.global_downstream_max_connections`, or the older runtime key
-//! `overload.global_downstream_max_connections`.
+//! `overload.global_downstream_max_connections`, which counts only without the monitor.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use crate::runtime::Live;
+
 /// Counts downstream connections from accept to end.
 #[derive(Debug)]
 pub struct Connections {
-    max: u64,
+    max: Live<u64>,
     open: AtomicU64,
     ended: Notify,
 }
 
 impl Default for Connections {
     fn default() -> Self {
-        Connections::new(u64::MAX)
+        Connections::new(Live::fixed(u64::MAX))
     }
 }
 
 impl Connections {
-    pub fn new(max: u64) -> Self {
+    pub fn new(max: Live<u64>) -> Self {
         Connections { max, open: AtomicU64::new(0), ended: Notify::new() }
     }
 
     /// A place for one more connection, given back on drop; none when all are taken and `limited`.
     pub fn acquire(self: &Arc<Self>, limited: bool) -> Option<ConnectionPlace> {
-        let one_more = |open: u64| (!limited || open < self.max).then_some(open + 1);
+        let max = if limited { self.max.get() } else { u64::MAX };
+        let one_more = |open: u64| (open < max).then_some(open + 1);
         self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
         Some(ConnectionPlace(Arc::clone(self)))
     }
@@ -68,7 +71,7 @@ mod tests {
 
     #[test]
     fn places_are_given_back() {
-        let connections = Arc::new(Connections::new(2));
+        let connections = Arc::new(Connections::new(Live::fixed(2)));
         let (first, second) = (connections.acquire(true), connections.acquire(true));
         assert!(first.is_some() && second.is_some());
         assert!(connections.acquire(true).is_none());

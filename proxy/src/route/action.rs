@@ -15,6 +15,7 @@ use super::table::HeaderOps;
 use crate::cluster::ClusterSlot;
 use crate::formatter::LineFormat;
 use crate::http::ByteStr;
+use crate::runtime::Live;
 
 pub enum Action {
     Route(Box<RouteAction>),
@@ -50,30 +51,33 @@ pub enum ClusterTarget {
     Header(HeaderName),
 }
 
-/// `envoy.config.route.v3.WeightedCluster`. Weights have their runtime values (`runtime_key_prefix`) in them already,
-/// because the runtime does not change.
+/// `envoy.config.route.v3.WeightedCluster`. Weights follow the runtime where there is a `runtime_key_prefix`.
 pub struct WeightedClusters {
     pub clusters: Box<[WeightedCluster]>,
-    /// The sum of the weights, at least 1.
-    pub total: u32,
     /// A request header whose decimal value is used instead of the stream's random value.
     pub header_name: Option<HeaderName>,
 }
 
 pub struct WeightedCluster {
     pub target: ClusterTarget,
-    pub weight: u32,
+    pub weight: Live<u32>,
     pub(super) headers: HeaderOps,
     pub host_rewrite_literal: Option<ByteStr>,
     pub per_filter: PerFilterConfigs,
 }
 
 impl WeightedClusters {
-    /// The position of the cluster in whose share of `0..total` the value modulo `total` falls.
+    /// The sum of the weights. It fits 32 bits as configured; the runtime may make it anything.
+    pub fn total(&self) -> u64 {
+        self.clusters.iter().map(|cluster| u64::from(cluster.weight.get())).sum()
+    }
+
+    /// The position of the cluster in whose share of `0..total` the value modulo `total` falls; the first when the runtime
+    /// has taken all weights away.
     pub fn pick(&self, value: u64) -> usize {
-        let mut left = value % u64::from(self.total.max(1));
+        let mut left = value % self.total().max(1);
         for (i, cluster) in self.clusters.iter().enumerate() {
-            match left.checked_sub(u64::from(cluster.weight)) {
+            match left.checked_sub(u64::from(cluster.weight.get())) {
                 Some(rest) => left = rest,
                 None => return i,
             }

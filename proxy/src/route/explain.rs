@@ -62,12 +62,12 @@ impl Recorder for Steps {
         self.0.push(line);
     }
 
-    fn weighted_cluster(&mut self, value: u64, total: u32, index: usize, cluster: &WeightedCluster) {
+    fn weighted_cluster(&mut self, value: u64, total: u64, index: usize, cluster: &WeightedCluster) {
         let name = match &cluster.target {
             ClusterTarget::Cluster(slot) => format!("{:?}", slot.name),
             ClusterTarget::Header(name) => format!("what header {name} says"),
         };
-        let place = value % u64::from(total);
+        let place = value % total.max(1);
         self.0.push(format!("weighted_clusters[{index}]: {name}, for {place} of {total}"));
     }
 }

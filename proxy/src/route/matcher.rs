@@ -12,6 +12,7 @@ use super::uri_template::UriTemplate;
 use crate::config::matcher::{Regex, StringMatcher};
 use crate::config::percent::FractionalPercent;
 use crate::http::RequestHead;
+use crate::runtime::Live;
 use crate::stream_info::StreamInfo;
 
 pub struct RouteMatcher {
@@ -33,7 +34,7 @@ pub(super) enum PathMatcher {
 
 #[derive(Default)]
 pub(super) struct Conditions {
-    pub runtime_fraction: Option<FractionalPercent>,
+    pub runtime_fraction: Option<Live<FractionalPercent>>,
     pub grpc: bool,
     pub headers: Box<[HeaderMatcher]>,
     pub query_parameters: Box<[QueryParameterMatcher]>,
@@ -157,7 +158,7 @@ impl Conditions {
     }
 
     fn hold(&self, head: &RequestHead, info: &StreamInfo, random: u64) -> Result<(), Mismatch> {
-        if self.runtime_fraction.is_some_and(|fraction| !fraction.hit(random)) {
+        if self.runtime_fraction.as_ref().is_some_and(|fraction| !fraction.get().hit(random)) {
             return Err(Mismatch::RuntimeFraction);
         }
         if self.grpc && !is_grpc(&head.headers) {

@@ -112,7 +112,7 @@ pub trait Recorder {
     fn virtual_host(&mut self, host: &str, found: Option<(&VirtualHost, DomainMatch)>);
     fn tls_redirect(&mut self, virtual_host: &VirtualHost);
     fn route(&mut self, index: usize, route: &RouteEntry, result: Result<(), Mismatch>);
-    fn weighted_cluster(&mut self, value: u64, total: u32, index: usize, cluster: &WeightedCluster);
+    fn weighted_cluster(&mut self, value: u64, total: u64, index: usize, cluster: &WeightedCluster);
 }
 
 impl Recorder for () {
@@ -123,7 +123,7 @@ impl Recorder for () {
     #[inline]
     fn route(&mut self, _: usize, _: &RouteEntry, _: Result<(), Mismatch>) {}
     #[inline]
-    fn weighted_cluster(&mut self, _: u64, _: u32, _: usize, _: &WeightedCluster) {}
+    fn weighted_cluster(&mut self, _: u64, _: u64, _: usize, _: &WeightedCluster) {}
 }
 
 impl RouteTable {
@@ -194,7 +194,7 @@ impl RouteEntry {
         let value = from_header.unwrap_or(random);
         let index = weighted.pick(value);
         if let Some(cluster) = weighted.clusters.get(index) {
-            recorder.weighted_cluster(value, weighted.total, index, cluster);
+            recorder.weighted_cluster(value, weighted.total(), index, cluster);
         }
         index as u32
     }

@@ -162,7 +162,8 @@ fn exact_balance_gives_each_worker_the_same() {
 fn limits_close_what_is_too_much() {
     on_control(async {
         let mut cx = BuildCx::new(options(1));
-        cx.connections = std::sync::Arc::new(crate::listener::connections::Connections::new(3));
+        cx.connections =
+            std::sync::Arc::new(crate::listener::connections::Connections::new(crate::runtime::Live::fixed(3)));
         let limit = crate::runtime::Value::Number(2.0);
         let key = "envoy.resource_limits.listener.l.connection_limit".to_owned();
         cx.runtime = std::sync::Arc::new(crate::runtime::Runtime::new([(key, limit)].into()));

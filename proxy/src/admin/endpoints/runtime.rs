@@ -1,29 +1,35 @@
 //! `/runtime`: runtime values by layer.
 
+use std::collections::BTreeSet;
+
 use crate::admin::{Endpoint, Reply, Request};
 
 pub const ENDPOINT: Endpoint =
     Endpoint { path: "/runtime", mutates: false, help: "runtime values by layer", params: &[], respond };
 
 fn respond(request: &Request<'_>) -> Reply {
-    let runtime = &request.cx.runtime;
-    let strings = |values: &[String], indent: &str| -> String {
-        let values: Vec<String> = values.iter().map(|v| format!("{indent} {}", string(v))).collect();
-        if values.is_empty() { "[]".to_owned() } else { format!("[\n{}\n{indent}]", values.join(",\n")) }
+    let layers = request.cx.runtime.layers();
+    let keys: BTreeSet<&str> = layers.iter().flat_map(|(_, entries)| entries.keys()).map(|key| &**key).collect();
+    let value = |key: &str| {
+        let values: Vec<&str> = layers.iter().map(|(_, entries)| entries.get(key).map_or("", |e| &e.raw)).collect();
+        // The last layer that has the key decides, even with an empty value.
+        let last = layers.iter().rev().find_map(|(_, entries)| entries.get(key)).map_or("", |e| &e.raw);
+        format!(
+            "  {}: {{\n   \"layer_values\": {},\n   \"final_value\": {}\n  }}",
+            string(key),
+            strings(&values, "   "),
+            string(last)
+        )
     };
-    let mut entries = runtime.entries();
-    entries.sort_by(|a, b| a.key.cmp(&b.key));
-    let entries: Vec<String> = entries
-        .iter()
-        .map(|entry| {
-            let values = strings(&entry.layer_values, "   ");
-            let (key, last) = (string(&entry.key), string(&entry.final_value));
-            format!("  {key}: {{\n   \"layer_values\": {values},\n   \"final_value\": {last}\n  }}")
-        })
-        .collect();
+    let entries: Vec<String> = keys.into_iter().map(value).collect();
     let entries = if entries.is_empty() { "{}".to_owned() } else { format!("{{\n{}\n }}", entries.join(",\n")) };
-    let layers = strings(&runtime.layers(), " ");
-    Reply::json_text(format!("{{\n \"entries\": {entries},\n \"layers\": {layers}\n}}\n"))
+    let names: Vec<&str> = layers.iter().map(|(name, _)| &**name).collect();
+    Reply::json_text(format!("{{\n \"entries\": {entries},\n \"layers\": {}\n}}\n", strings(&names, " ")))
+}
+
+fn strings(values: &[&str], indent: &str) -> String {
+    let values: Vec<String> = values.iter().map(|value| format!("{indent} {}", string(value))).collect();
+    if values.is_empty() { "[]".to_owned() } else { format!("[\n{}\n{indent}]", values.join(",\n")) }
 }
 
 fn string(text: &str) -> String {

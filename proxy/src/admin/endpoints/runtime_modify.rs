@@ -18,8 +18,8 @@ fn respond(request: &Request<'_>) -> Reply {
     match request.cx.runtime.modify(given.pairs()) {
         Err(why) => Reply::text(StatusCode::SERVICE_UNAVAILABLE, why.to_string()),
         Ok(()) if given.pairs().is_empty() => Reply::bad_request(
-            "usage: /runtime_modify?<key>=<value>&<key>=<value>, or the same as a form\n\
-             an empty value takes back what was set before\n",
+            "usage: /runtime_modify?key1=value1&key2=value2&keyN=valueN\n       \
+             or send the parameters as form values\nuse an empty value to remove a previously added override",
         ),
         Ok(()) => Reply::ok(),
     }

@@ -148,7 +148,7 @@ fn choices(choice_count: Option<u32>, path: &Path<'_>) -> Result<u32, Reject> {
 
 /// Envoy takes 1 for a negative bias.
 fn bias(proto: Option<&RuntimeDouble>, cx: &ClusterCx<'_>) -> f64 {
-    let bias = proto.map_or(1.0, |proto| cx.runtime.runtime_double(proto));
+    let bias = proto.map_or(1.0, |proto| cx.runtime.runtime_double(proto).get());
     if bias >= 0.0 { bias } else { 1.0 }
 }
 

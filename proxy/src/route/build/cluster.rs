@@ -9,6 +9,7 @@ use super::{Cx, check_host, header_name, header_ops};
 use crate::config::{Path, Reject};
 use crate::route::action::{ClusterSpecifier, ClusterTarget, WeightedCluster, WeightedClusters};
 use crate::route::unsupported::{refuse, reject};
+use crate::runtime::{Live, Value};
 
 impl Cx<'_> {
     pub(super) fn cluster_specifier(
@@ -68,14 +69,15 @@ impl Cx<'_> {
         let built = clusters.iter().enumerate();
         let built = built.map(|(i, c)| self.weighted_cluster(c, runtime_key_prefix, &clusters_path.index(i)));
         let built: Box<[WeightedCluster]> = built.collect::<Result<_, _>>()?;
-        let total: u64 = built.iter().map(|cluster| u64::from(cluster.weight)).sum();
-        let total = u32::try_from(total).map_err(|_| {
-            clusters_path.reject(format_args!("expected weights of at most {} in all, got {total}", u32::MAX))
-        })?;
+        let total: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight.unwrap_or(0))).sum();
+        if total > u64::from(u32::MAX) {
+            let why = format_args!("expected weights of at most {} in all, got {total}", u32::MAX);
+            return Err(clusters_path.reject(why));
+        }
         if total == 0 {
             return Err(clusters_path.reject("Sum of weights in the weighted_cluster must be greater than 0."));
         }
-        Ok(WeightedClusters { clusters: built, total, header_name: random_header })
+        Ok(WeightedClusters { clusters: built, header_name: random_header })
     }
 
     fn weighted_cluster(self, proto: &ClusterWeight, key_prefix: &str, path: &Path) -> Result<WeightedCluster, Reject> {
@@ -100,12 +102,12 @@ impl Cx<'_> {
         };
         let weight = weight.ok_or_else(|| path.field("weight").reject("expected a weight, got none"))?;
         let weight = match key_prefix {
-            "" => u64::from(weight),
-            prefix => self.cx.runtime.integer(&format!("{prefix}.{name}"), u64::from(weight)),
+            "" => Live::fixed(weight),
+            prefix => self.cx.runtime.follow(&format!("{prefix}.{name}"), move |value| {
+                let set = value.and_then(Value::integer);
+                set.map_or(weight, |set| u32::try_from(set).unwrap_or(u32::MAX))
+            }),
         };
-        let weight_path = path.field("weight");
-        let weight = u32::try_from(weight)
-            .map_err(|_| weight_path.reject(format_args!("expected at most {}, got {weight}", u32::MAX)))?;
         let host = host_rewrite_specifier.as_ref().map(|HostRewriteSpecifier::HostRewriteLiteral(host)| host);
         if let Some(host) = host {
             check_host(host, &path.field("host_rewrite_literal"))?;

@@ -132,14 +132,16 @@ fn weights_must_add_up_to_something() {
 #[test]
 fn runtime_keys_change_weights() {
     let mut cx = cx();
-    let runtime = [("w.a".to_owned(), crate::runtime::Value::Number(0.0))];
-    cx.runtime = std::sync::Arc::new(crate::runtime::Runtime::new(runtime.into()));
+    let layers = vec![crate::runtime::Layer { name: "a".into(), source: crate::runtime::Source::Admin }];
+    cx.runtime = std::sync::Arc::new(crate::runtime::Runtime::load(layers, "", None));
     let yaml = "virtual_hosts: [{name: v, domains: ['*'], routes: [{match: {prefix: /}, route: {weighted_clusters: \
         {runtime_key_prefix: w, clusters: [{name: a, weight: 3}, {name: b, weight: 2}]}}}]}]";
     let table = build_with(&cx, yaml).unwrap();
     let Action::Route(action) = &table.virtual_hosts[0].routes[0].action else { panic!() };
     let super::super::ClusterSpecifier::Weighted(weighted) = &action.cluster else { panic!() };
-    assert_eq!((weighted.total, weighted.clusters[0].weight), (2, 0));
+    assert_eq!([0, 2, 3, 4].map(|value| weighted.pick(value)), [0, 0, 1, 1]);
+    cx.runtime.modify(&[("w.a".to_owned(), "0".to_owned())]).unwrap();
+    assert_eq!([0, 2, 3, 4].map(|value| weighted.pick(value)), [1, 1, 1, 1]);
 }
 
 #[test]
