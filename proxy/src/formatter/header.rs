@@ -71,6 +71,13 @@ impl HeaderMutations {
         changes.apply(&mut head.headers);
     }
 
+    /// The same for a reply of the proxy's own, to what may be no request.
+    pub fn apply_to_local_reply(&self, head: &mut ResponseHead, request: Option<&RequestHead>, info: &StreamInfo) {
+        remove(&mut head.headers, &self.remove);
+        let changes = self.changes(&head.headers, &context(request, Some(head), info));
+        changes.apply(&mut head.headers);
+    }
+
     fn changes(&self, headers: &HeaderMap, cx: &LogContext<'_>) -> Changes<'_> {
         let mut changes = Changes::default();
         for add in &self.add {

@@ -7,7 +7,7 @@ use xds_protos::envoy::config::core::v3::substitution_format_string::Format;
 use super::command::Extensions;
 use super::json::JsonFormatter;
 use super::text::Formatter;
-use crate::access_log::LogContext;
+use crate::access_log::{AccessLogType, LogContext};
 use crate::config::data_source::DataSource;
 use crate::config::{Path, Reject};
 
@@ -77,10 +77,12 @@ impl LineFormat {
         Ok(LineFormat { kind, omit_empty_values: false, content_type: HeaderValue::from_static("application/json") })
     }
 
-    /// Appends what the format makes of the context. JSON ends with a line break; text has its own, or none.
+    /// Appends what the format makes of the context: a line of a log or, for [`AccessLogType::NotSet`], a body. JSON ends with a line break; text has its own, or none.
     pub fn write(&self, cx: &LogContext<'_>, out: &mut Vec<u8>) {
+        let empty = if self.omit_empty_values { "" } else { "-" };
         match &self.kind {
-            Kind::Text(format) => format.write(cx, if self.omit_empty_values { "" } else { "-" }, out),
+            Kind::Text(format) if cx.kind == AccessLogType::NotSet => format.write_body(cx, empty, out),
+            Kind::Text(format) => format.write(cx, empty, out),
             Kind::Json(format) => {
                 format.write(cx, self.omit_empty_values, out);
                 out.push(b'\n');

@@ -51,6 +51,15 @@ impl Formatter {
     /// Appends the line; `empty` stands for what has no value. No allocation beyond the line's own growth, unless a value
     /// needs escaping or is computed from a certificate chain.
     pub fn write(&self, cx: &LogContext<'_>, empty: &str, out: &mut Vec<u8>) {
+        self.write_as(cx, empty, true, out);
+    }
+
+    /// The same for a body, where a line break in a value is no forged line.
+    pub fn write_body(&self, cx: &LogContext<'_>, empty: &str, out: &mut Vec<u8>) {
+        self.write_as(cx, empty, false, out);
+    }
+
+    fn write_as(&self, cx: &LogContext<'_>, empty: &str, one_line: bool, out: &mut Vec<u8>) {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text),
@@ -59,7 +68,8 @@ impl Formatter {
                     match command.write_text(cx, out) {
                         Written::Missing => out.extend_from_slice(empty.as_bytes()),
                         Written::Number => {}
-                        Written::Text | Written::Json => neutralise(out, start),
+                        Written::Text | Written::Json if one_line => neutralise(out, start),
+                        Written::Text | Written::Json => {}
                     }
                 }
             }

@@ -63,6 +63,9 @@ pub mod details {
     pub const UNSUPPORTED_VERSION: &str = "http1.unsupported_version";
     pub const MISSING_HOST: &str = "missing_host_header";
     pub const REQUEST_HEADER_TIMEOUT: &str = "request_header_timeout";
+    pub const STREAM_IDLE_TIMEOUT: &str = "stream_idle_timeout";
+    pub const REQUEST_OVERALL_TIMEOUT: &str = "request_overall_timeout";
+    pub const MAX_DURATION_TIMEOUT: &str = "max_duration_timeout";
     pub const DOWNSTREAM_REMOTE_DISCONNECT: &str = "downstream_remote_disconnect";
     pub const CONNECTION_TERMINATION: &str = "connection_termination";
     pub const DOWNSTREAM_LOCAL_DISCONNECT: &str = "downstream_local_disconnect";

@@ -136,17 +136,34 @@ pub struct Reply {
     pub stream: Rc<dyn std::any::Any>,
 }
 
+/// Why there is an answer to what never became a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadRequestKind {
+    /// It is no HTTP, or more of it than is allowed.
+    Protocol,
+    /// `request_headers_timeout`, or the codec's own limit.
+    HeadTimeout,
+    /// `stream_idle_timeout`, which runs from the head's first byte.
+    StreamIdleTimeout,
+    /// `request_timeout`.
+    RequestTimeout,
+    /// `max_stream_duration`.
+    MaxDuration,
+}
+
 /// A head that the codec refused before there was a request. The connection manager answers it with a local reply and
 /// an access-log line.
 #[derive(Debug, Clone)]
 pub struct BadRequest {
+    pub kind: BadRequestKind,
     pub status: StatusCode,
     /// Envoy's detail string, e.g. `http1.codec_error`.
     pub details: Cow<'static, str>,
     pub protocol: Protocol,
-    /// The head, if only its content is refused (`missing_host_header`): Envoy answers that from the stream, with an empty
-    /// body. Without a head the body is the status's reason phrase, and the access log has no method or path.
+    /// The head, as far as there is one, for the access log, which otherwise has no method or path.
     pub head: Option<Box<RequestHead>>,
+    /// Bytes of it that were read.
+    pub wire_received: u64,
 }
 
 /// What codec and connection manager tell each other about one stream while it runs.
@@ -206,6 +223,9 @@ pub trait CodecService: 'static {
 
     /// Answers a head that is not a request.
     fn bad_request(self: Rc<Self>, bad: BadRequest) -> Reply;
+
+    /// The peer closed the connection in the middle of a head, of which it sent so many bytes.
+    fn abandoned(self: Rc<Self>, _wire_received: u64) {}
 
     /// Called once a new stream's head is complete or its first byte came, and when none is left: drives idle timers.
     fn connection(&self) -> &Rc<ConnectionInfo>;

@@ -20,6 +20,6 @@ pub use byte_str::ByteStr;
 pub use exchange::ExchangeError;
 pub use field_name::FieldName;
 pub use message::{
-    BadRequest, CodecService, HeaderCase, Protocol, Reply, Request, RequestHead, ResetReason, ResponseHead, Scheme,
-    StreamCtl, UpstreamWire,
+    BadRequest, BadRequestKind, CodecService, HeaderCase, Protocol, Reply, Request, RequestHead, ResetReason,
+    ResponseHead, Scheme, StreamCtl, UpstreamWire,
 };

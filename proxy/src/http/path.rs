@@ -38,8 +38,8 @@ pub enum EscapedSlashes {
 pub enum PathVerdict {
     Unchanged,
     Changed(ByteStr),
-    /// 400, `path_normalization_failed`.
-    Reject,
+    /// 400, `path_normalization_failed`, with the path as far as it came.
+    Reject(ByteStr),
     /// 307 to this path, for `UNESCAPE_AND_REDIRECT`; details also `path_normalization_failed`.
     Redirect(ByteStr),
 }
@@ -51,7 +51,7 @@ pub fn normalize(path: &ByteStr, options: &PathOptions) -> PathVerdict {
         return PathVerdict::Unchanged;
     }
     match normalized(path, options) {
-        (_, Action::Reject) => PathVerdict::Reject,
+        (new, Action::Reject) => PathVerdict::Reject(ByteStr::from(new.into_owned())),
         (new, Action::Redirect) => PathVerdict::Redirect(ByteStr::from(new.into_owned())),
         (Cow::Borrowed(_), Action::Continue) => PathVerdict::Unchanged,
         (Cow::Owned(new), Action::Continue) => PathVerdict::Changed(ByteStr::from(new)),

@@ -70,12 +70,32 @@ pub fn group() -> Group {
         get("expected from client", "/none/x", &["x-envoy-expected-rq-timeout-ms: 1234"]).on("internal").status(200),
         steps("gone while waiting", vec![send(request("GET", "/none/silent", &[], "")), Piece::Arrive, Piece::Abort])
             .end(Skip),
+        steps("half a head, headers timeout", vec![send("GET /x HTTP/1.1\r\n")]).on("heads").responses(1).end(Wait),
+        steps("half a head, request timeout", vec![send("GET /x HTTP/1.1\r\nx")]).on("requests").responses(1).end(Wait),
+        steps("half a head, duration", vec![send("G")]).on("stream-duration").responses(1).end(Wait),
+        raw("half a body, request timeout", "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab")
+            .on("requests"),
+        raw("grpc silent", request("POST", "/route/silent", &["content-type: application/grpc"], "")).requests(1),
+        raw("grpc stream idle", request("POST", "/none/silent", &["content-type: application/grpc"], ""))
+            .on("stream-idle")
+            .requests(1),
+        raw("grpc stream duration", request("POST", "/none/silent", &["content-type: application/grpc"], ""))
+            .on("stream-duration")
+            .requests(1),
+        raw("grpc duration", request("POST", "/duration/silent", &["content-type: application/grpc"], "")).requests(1),
+        h2(
+            "grpc silent over http2",
+            vec![Request::get("http://test.local/route/silent").header("content-type", "application/grpc")],
+        )
+        .requests(1),
         steps("half a head", vec![send("GET /x HTTP/1.1\r\n")]).on("stream-idle").responses(1).end(Wait),
     ];
     let listeners = [
         http_listener("main", ROUTES, ""),
         http_listener("stream-idle", ROUTES, "stream_idle_timeout: 0.2s\n"),
         http_listener("stream-duration", ROUTES, "common_http_protocol_options: { max_stream_duration: 0.2s }\n"),
+        http_listener("heads", ROUTES, "request_headers_timeout: 0.2s\n"),
+        http_listener("requests", ROUTES, "request_timeout: 0.2s\n"),
         http_listener("idle", ROUTES, "common_http_protocol_options: { idle_timeout: 0.2s }\ndrain_timeout: 0.1s\n"),
         http_listener("duration", ROUTES, "common_http_protocol_options: { max_connection_duration: 0.2s }\ndrain_timeout: 0.1s\n"),
         http_listener("internal", ROUTES, "use_remote_address: true\ninternal_address_config: { cidr_ranges: [ { address_prefix: 127.0.0.0, prefix_len: 8 } ] }\n"),

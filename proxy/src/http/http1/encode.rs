@@ -282,6 +282,7 @@ fn proper_case(out: &mut BytesMut, name: &str) {
 /// Envoy's reason phrases; an upstream's own is not passed on.
 pub fn reason(status: StatusCode) -> &'static str {
     match status.as_u16() {
+        599 => "Last Unassigned Server Error Code",
         203 => "Non-Authoritative Information",
         418 | 451 => "Unknown",
         _ => status.canonical_reason().unwrap_or("Unknown"),

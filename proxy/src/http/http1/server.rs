@@ -38,7 +38,7 @@ use super::out::OutBuf;
 use super::read::SMALL_READ;
 use super::timer::Timer;
 use crate::http::check::{Violation, details};
-use crate::http::{BadRequest, Body, CodecService, Protocol, Reply, Request, ResetReason, StreamCtl};
+use crate::http::{BadRequest, BadRequestKind, Body, CodecService, Protocol, Reply, Request, ResetReason, StreamCtl};
 use crate::net::Io;
 use crate::server::drain::{Drain, DrainState};
 use closing::{Closing, Phase};
@@ -51,8 +51,6 @@ mod respond;
 mod tests;
 mod wire;
 
-/// Holds when `request_headers_timeout` is not configured: nobody needs a minute for one head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// A peer that has taken nothing for so long is not slow but gone.
 const WRITE_STALL: Duration = Duration::from_secs(300);
 /// How long the closing of TLS may take.
@@ -263,7 +261,13 @@ impl<S: CodecService> Connection<S> {
                         *head = HeadState { begun: true, since: Instant::now(), ..*head };
                     }
                 }
-                Poll::Ready(_) => return Step::End(ConnectionEnd::new(EndCause::Peer, false)),
+                Poll::Ready(_) => {
+                    let begun = matches!(&self.state, State::Head(HeadState { begun: true, .. }));
+                    if begun {
+                        Rc::clone(&self.service).abandoned(self.wire.borrow().buf.len() as u64);
+                    }
+                    return Step::End(ConnectionEnd::new(EndCause::Peer, begun));
+                }
                 Poll::Pending => return self.wait_for_head(cx),
             }
         }
@@ -295,12 +299,12 @@ impl<S: CodecService> Connection<S> {
     fn wait_for_head(&mut self, cx: &mut Context<'_>) -> Step {
         let State::Head(head) = &mut self.state else { return Step::Again };
         if head.begun {
-            let timeout = self.settings.request_headers_timeout.unwrap_or(HEAD_TIMEOUT);
+            let (timeout, kind, details) = self.settings.head_timeout();
             if self.timer.poll(cx, head.since + timeout).is_pending() {
                 return Step::Pending;
             }
-            let timeout = Violation { status: StatusCode::REQUEST_TIMEOUT, details: details::REQUEST_HEADER_TIMEOUT };
-            self.refuse(timeout, EndCause::HeadTimeout, Exchange::default());
+            let timeout = Violation { status: StatusCode::REQUEST_TIMEOUT, details };
+            self.refuse_as(kind, timeout, EndCause::HeadTimeout, Exchange::default());
             return Step::Again;
         }
         let settings = &self.settings;
@@ -327,7 +331,7 @@ impl<S: CodecService> Connection<S> {
     }
 
     fn begin(&mut self, request: ParsedRequest, size: usize) {
-        let ParsedRequest { head, framing, keep_alive, missing_host } = request;
+        let ParsedRequest { head, framing, keep_alive } = request;
         let connect = head.method == Method::CONNECT;
         let tunnel = connect || head.upgrade.is_some();
         let ctl = Rc::new(StreamCtl::default());
@@ -350,18 +354,6 @@ impl<S: CodecService> Connection<S> {
             tunnel,
         };
         self.requests = self.requests.saturating_add(1);
-        if missing_host {
-            let bad = BadRequest {
-                status: StatusCode::BAD_REQUEST,
-                details: Cow::Borrowed(details::MISSING_HOST),
-                protocol: head.protocol,
-                head: Some(Box::new(head)),
-            };
-            let mut reply = Rc::clone(&self.service).bad_request(bad);
-            reply.close_connection |= !self.settings.stream_error_on_invalid_http_message;
-            self.respond(reply, exchange, false, EndCause::ProtocolError);
-            return;
-        }
         let call = Box::pin(Rc::clone(&self.service).call(Request { head, body, ctl }));
         self.state = State::Call(Calling { call, exchange, waited: false, told: false, stall: Stall::default() });
     }
@@ -377,11 +369,17 @@ impl<S: CodecService> Connection<S> {
 
     /// Answers what is no request, or what stopped being one in its body, and closes.
     fn refuse(&mut self, violation: Violation, cause: EndCause, exchange: Exchange) {
+        self.refuse_as(BadRequestKind::Protocol, violation, cause, exchange);
+    }
+
+    fn refuse_as(&mut self, kind: BadRequestKind, violation: Violation, cause: EndCause, exchange: Exchange) {
         let bad = BadRequest {
+            kind,
             status: violation.status,
             details: Cow::Borrowed(violation.details),
             protocol: Protocol::Http11,
             head: None,
+            wire_received: exchange.ctl.wire_received.get() + self.wire.borrow().buf.len() as u64,
         };
         let mut reply = Rc::clone(&self.service).bad_request(bad);
         reply.close_connection = true;

@@ -1,8 +1,13 @@
 use std::time::Duration;
 
+use crate::http::BadRequestKind;
 use crate::http::check::UnderscoreAction;
+use crate::http::check::details;
 use crate::stats::StatBlock;
 use crate::stats::names::Http1Stats;
+
+/// Holds when `request_headers_timeout` is not configured: nobody needs a minute for one head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How header names are spelled when a message is written (`Http1ProtocolOptions.header_key_format`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,6 +70,11 @@ pub struct ServerSettings {
     pub max_requests_per_connection: u32,
     /// From the first byte of a head to its end. `None` is not configured: a bound of 60 s holds.
     pub request_headers_timeout: Option<Duration>,
+    /// Limits of streams that hold from a head's first byte, and so before there is a request: `stream_idle_timeout`,
+    /// `request_timeout`, `max_stream_duration`.
+    pub stream_idle_timeout: Option<Duration>,
+    pub request_timeout: Option<Duration>,
+    pub max_stream_duration: Option<Duration>,
     /// How long a connection that is closed under a request waits for the peer to close first. Zero is at once.
     pub delayed_close_timeout: Duration,
     /// How long a connection that has reached `max_connection_duration` waits for a next request to tell it.
@@ -90,10 +100,33 @@ impl Default for ServerSettings {
             max_connection_duration: None,
             max_requests_per_connection: 0,
             request_headers_timeout: None,
+            stream_idle_timeout: None,
+            request_timeout: None,
+            max_stream_duration: None,
             delayed_close_timeout: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(5),
             stats: None,
         }
+    }
+}
+
+impl ServerSettings {
+    /// How long a head may take from its first byte, which limit that is, and its detail string.
+    pub fn head_timeout(&self) -> (Duration, BadRequestKind, &'static str) {
+        [
+            (self.stream_idle_timeout, BadRequestKind::StreamIdleTimeout, details::STREAM_IDLE_TIMEOUT),
+            (self.request_timeout, BadRequestKind::RequestTimeout, details::REQUEST_OVERALL_TIMEOUT),
+            (self.max_stream_duration, BadRequestKind::MaxDuration, details::MAX_DURATION_TIMEOUT),
+        ]
+        .into_iter()
+        .filter_map(|(limit, kind, details)| Some((limit?, kind, details)))
+        .chain([(
+            self.request_headers_timeout.unwrap_or(HEAD_TIMEOUT),
+            BadRequestKind::HeadTimeout,
+            details::REQUEST_HEADER_TIMEOUT,
+        )])
+        .min_by_key(|(limit, ..)| *limit)
+        .unwrap_or((HEAD_TIMEOUT, BadRequestKind::HeadTimeout, details::REQUEST_HEADER_TIMEOUT))
     }
 }
 

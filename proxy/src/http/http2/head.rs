@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version,
 use super::settings::ServerSettings;
 use super::stats::Http2Stats;
 use crate::http::check;
-use crate::http::{BadRequest, ByteStr, Protocol, RequestHead, ResponseHead, Scheme};
+use crate::http::{BadRequest, BadRequestKind, ByteStr, Protocol, RequestHead, ResponseHead, Scheme};
 
 /// How a head that is no request is answered.
 #[derive(Debug)]
@@ -111,7 +111,8 @@ pub fn request(
     match checked {
         Err(Why::Answer(status, details)) => {
             let head = Some(Box::new(head));
-            Err(Refusal::Answer(BadRequest { status, details: Cow::Borrowed(details), protocol, head }))
+            let (kind, details) = (BadRequestKind::Protocol, Cow::Borrowed(details));
+            Err(Refusal::Answer(BadRequest { kind, status, details, protocol, head, wire_received: wire_size as u64 }))
         }
         _ => Ok(head),
     }

@@ -71,8 +71,8 @@ fn the_verdict_says_what_to_do() {
     for untouched in ["", "*", "/a/b.c/d;e?f"] {
         assert_eq!(verdict(untouched, &base), PathVerdict::Unchanged);
     }
-    assert_eq!(verdict("/a%00", &base), PathVerdict::Reject);
-    assert_eq!(verdict("/a#b", &PathOptions::default()), PathVerdict::Reject);
+    assert_eq!(verdict("/a%00", &base), PathVerdict::Reject("/a%00".into()));
+    assert_eq!(verdict("/a#b", &PathOptions::default()), PathVerdict::Reject("/a#b".into()));
     let redirect = PathOptions { escaped_slashes: EscapedSlashes::UnescapeAndRedirect, ..base };
     assert_eq!(verdict("/a%2f../b", &redirect), PathVerdict::Redirect("/b".into()));
 }

@@ -13,9 +13,17 @@ use crate::http::http1::{self, HeadLimits, HeaderKeyFormat, OwnHeaders};
 use crate::http::http2;
 use crate::http::http2::flood::Side;
 
-/// Settings of both codecs. `scope` is the connection manager's.
+/// The limits of streams, as far as they also hold for a request's head.
+pub struct StreamLimits {
+    pub stream_idle_timeout: Option<Duration>,
+    pub request_timeout: Option<Duration>,
+    pub max_stream_duration: Option<Duration>,
+}
+
+/// Settings of both codecs.
 pub fn build(
     p: &proto::HttpConnectionManager,
+    limits: &StreamLimits,
     path: &Path<'_>,
     cx: &BuildCx,
 ) -> Result<(http1::ServerSettings, http2::ServerSettings), Reject> {
@@ -52,6 +60,9 @@ pub fn build(
         max_connection_duration,
         max_requests_per_connection: max_requests,
         request_headers_timeout: headers_timeout,
+        stream_idle_timeout: limits.stream_idle_timeout,
+        request_timeout: limits.request_timeout,
+        max_stream_duration: limits.max_stream_duration,
         delayed_close_timeout: delayed_close.unwrap_or_default(),
         drain_timeout: drain.unwrap_or_default(),
         stats: Some(cx.stats.block("http1")),

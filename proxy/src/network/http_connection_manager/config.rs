@@ -10,6 +10,7 @@ use proto::http_connection_manager as hcm;
 use xds_protos::envoy::config::core::v3 as core;
 use xds_protos::envoy::extensions::filters::network::http_connection_manager::v3 as proto;
 
+use super::codecs::StreamLimits;
 use super::local_reply::LocalReplyConfig;
 use super::xfcc::Details;
 use crate::access_log::AccessLog;
@@ -157,8 +158,6 @@ impl HcmConfig {
     /// When a value is out of range, names something unknown, or asks for what this proxy does not do.
     pub fn build(p: &proto::HttpConnectionManager, path: &Path<'_>, cx: &BuildCx) -> Result<Self, Reject> {
         refuse_unsupported(p, path)?;
-        let common = p.common_http_protocol_options.unwrap_or_default();
-        let common_path = path.field("common_http_protocol_options");
         let routes = match &p.route_specifier {
             Some(hcm::RouteSpecifier::RouteConfig(routes)) => Routes::Inline(RouteTable::build(
                 routes,
@@ -175,7 +174,8 @@ impl HcmConfig {
         };
         let stat_prefix = p.stat_prefix.trim_end_matches('.').to_owned();
         let scope = format!("http.{stat_prefix}");
-        let (http1, http2) = super::codecs::build(p, path, cx)?;
+        let limits = stream_limits(p, path)?;
+        let (http1, http2) = super::codecs::build(p, &limits, path, cx)?;
         let chain = filters(&p.http_filters, &path.field("http_filters"), &scope, cx)?;
         let access_log_options = p.access_log_options.unwrap_or_default();
         Ok(HcmConfig {
@@ -201,17 +201,9 @@ impl HcmConfig {
                 hcm::ServerHeaderTransformation::PassThrough => ServerHeader::PassThrough,
             },
             scheme_transformation: scheme_transformation(p),
-            stream_idle_timeout: limit(
-                p.stream_idle_timeout.as_ref(),
-                Some(Duration::from_secs(300)),
-                &path.field("stream_idle_timeout"),
-            )?,
-            request_timeout: limit(p.request_timeout.as_ref(), None, &path.field("request_timeout"))?,
-            max_stream_duration: limit(
-                common.max_stream_duration.as_ref(),
-                None,
-                &common_path.field("max_stream_duration"),
-            )?,
+            stream_idle_timeout: limits.stream_idle_timeout,
+            request_timeout: limits.request_timeout,
+            max_stream_duration: limits.max_stream_duration,
             use_remote_address: p.use_remote_address.unwrap_or(false),
             xff_num_trusted_hops: xff_hops(p, path)?,
             skip_xff_append: p.skip_xff_append,
@@ -398,6 +390,22 @@ pub fn limit(
         None => Ok(default),
         Some(limit) => Ok((!limit.is_zero()).then_some(limit)),
     }
+}
+
+fn stream_limits(p: &proto::HttpConnectionManager, path: &Path<'_>) -> Result<StreamLimits, Reject> {
+    let common = p.common_http_protocol_options.unwrap_or_default();
+    let common_path = path.field("common_http_protocol_options");
+    let five_minutes = Some(Duration::from_secs(300));
+    let idle_path = path.field("stream_idle_timeout");
+    Ok(StreamLimits {
+        stream_idle_timeout: limit(p.stream_idle_timeout.as_ref(), five_minutes, &idle_path)?,
+        request_timeout: limit(p.request_timeout.as_ref(), None, &path.field("request_timeout"))?,
+        max_stream_duration: limit(
+            common.max_stream_duration.as_ref(),
+            None,
+            &common_path.field("max_stream_duration"),
+        )?,
+    })
 }
 
 fn xff_hops(p: &proto::HttpConnectionManager, path: &Path<'_>) -> Result<u32, Reject> {

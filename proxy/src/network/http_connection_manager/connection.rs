@@ -9,7 +9,11 @@ use super::deadlines::LazyTimer;
 use super::{local_reply, response_headers, stream};
 use crate::access_log::{AccessLogType, LogContext};
 use crate::cluster::ClusterManager;
-use crate::http::{BadRequest, CodecService, Protocol, Reply, Request, ResetReason, StreamCtl};
+use crate::http::check::details;
+use crate::http::{
+    BadRequest, BadRequestKind, CodecService, Protocol, Reply, Request, RequestHead, ResetReason, ResponseHead,
+    StreamCtl,
+};
 use crate::http_filters::LocalReply;
 use crate::server::drain::{Drain, DrainState};
 use crate::stats::StatBlock;
@@ -134,36 +138,90 @@ impl CodecService for HcmConnection {
     fn bad_request(self: Rc<Self>, bad: BadRequest) -> Reply {
         let config = &self.config;
         let stats = &config.stats;
-        stats.inc(HttpStats::DOWNSTREAM_CX_PROTOCOL_ERROR);
-        let mut info = StreamInfo::new(self.info.clone(), Some(bad.protocol));
-        let body = bad.status.canonical_reason().unwrap_or_default();
-        let reply = LocalReply::new(bad.status, body, bad.details).flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
-        info.flags = reply.flags;
+        let mut info = self.started(bad.protocol, bad.wire_received);
+        let reply = self.refusal(&bad);
         info.response_code_details = Some(reply.details.clone());
-        let (mut head, body) = local_reply::render(reply, bad.head.as_deref(), &mut info, &config.local_reply);
+        let flags = reply.flags;
+        let (mut head, body) =
+            local_reply::render(reply, bad.head.as_deref(), &mut info, &config.local_reply, |_, _| {});
+        // Envoy notes the flag after it has made the reply, which therefore cannot print it.
+        info.flags = flags;
         response_headers::mutate(&mut head, bad.head.as_deref(), config, info.start);
         info.response_code = head.status.as_u16();
         info.bytes_sent = body.exact_len().unwrap_or(0);
-        info.end = Some(Instant::now());
-        stats.inc(HttpStats::DOWNSTREAM_RQ_TOTAL);
+        if bad.kind != BadRequestKind::Protocol {
+            stats.inc(HttpStats::DOWNSTREAM_RQ_RESPONSE_BEFORE_RQ_COMPLETE);
+            stats.inc(HttpStats::DOWNSTREAM_RQ_RX_RESET);
+        }
         stats.inc(HttpStats::DOWNSTREAM_RQ_COMPLETED);
         if let Some(class) = HttpStats::downstream_rq_class(info.response_code) {
             stats.inc(class);
         }
         self.count_code(info.response_code);
-        let context = LogContext {
-            request: bad.head.as_deref(),
-            response: Some(&head),
-            trailers: None,
-            info: &info,
-            kind: AccessLogType::DownstreamEnd,
-        };
-        config.access_logs.iter().for_each(|log| log.log(&context));
+        self.log_refused(bad.head.as_deref(), Some(&head), &mut info);
         Reply { head, body, close_connection: true, stream: Rc::new(()) }
+    }
+
+    fn abandoned(self: Rc<Self>, wire_received: u64) {
+        let mut info = self.started(self.protocol, wire_received);
+        info.set_flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+        info.response_code_details = Some(details::DOWNSTREAM_REMOTE_DISCONNECT.into());
+        self.config.stats.inc(HttpStats::DOWNSTREAM_RQ_RX_RESET);
+        self.log_refused(None, None, &mut info);
     }
 
     fn connection(&self) -> &Rc<ConnectionInfo> {
         &self.info
+    }
+}
+
+impl HcmConnection {
+    /// The facts of a stream that never became a request. As in Envoy it is one from its first byte, and is counted so.
+    fn started(&self, protocol: Protocol, wire_received: u64) -> StreamInfo {
+        let stats = &self.config.stats;
+        stats.inc(HttpStats::DOWNSTREAM_RQ_TOTAL);
+        stats.inc(match protocol {
+            Protocol::Http2 => HttpStats::DOWNSTREAM_RQ_HTTP2_TOTAL,
+            Protocol::Http10 | Protocol::Http11 => HttpStats::DOWNSTREAM_RQ_HTTP1_TOTAL,
+        });
+        let mut info = StreamInfo::new(self.info.clone(), Some(protocol));
+        info.downstream_wire_bytes_received = wire_received;
+        info
+    }
+
+    fn refusal(&self, bad: &BadRequest) -> LocalReply {
+        let stats = &self.config.stats;
+        let details = bad.details.clone();
+        match bad.kind {
+            BadRequestKind::Protocol => {
+                stats.inc(HttpStats::DOWNSTREAM_CX_PROTOCOL_ERROR);
+                let body = bad.status.canonical_reason().unwrap_or_default();
+                LocalReply::new(bad.status, body, details).flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR)
+            }
+            BadRequestKind::HeadTimeout => {
+                stats.inc(HttpStats::DOWNSTREAM_RQ_HEADER_TIMEOUT);
+                LocalReply::new(bad.status, "request header timeout", details)
+            }
+            BadRequestKind::StreamIdleTimeout => {
+                stats.inc(HttpStats::DOWNSTREAM_RQ_IDLE_TIMEOUT);
+                LocalReply::new(bad.status, "stream timeout", details).flag(ResponseFlags::STREAM_IDLE_TIMEOUT)
+            }
+            BadRequestKind::RequestTimeout => {
+                stats.inc(HttpStats::DOWNSTREAM_RQ_TIMEOUT);
+                LocalReply::new(bad.status, "request timeout", details)
+            }
+            BadRequestKind::MaxDuration => {
+                stats.inc(HttpStats::DOWNSTREAM_RQ_MAX_DURATION_REACHED);
+                LocalReply::new(bad.status, "downstream duration timeout", details)
+            }
+        }
+    }
+
+    fn log_refused(&self, request: Option<&RequestHead>, response: Option<&ResponseHead>, info: &mut StreamInfo) {
+        info.end = Some(Instant::now());
+        let kind = AccessLogType::DownstreamEnd;
+        let context = LogContext { request, response, trailers: None, info, kind };
+        self.config.access_logs.iter().for_each(|log| log.log(&context));
     }
 }
 
@@ -174,10 +232,11 @@ pub fn note_downstream_reset(
     ctl: &StreamCtl,
     stats: &StatBlock<HttpStats>,
 ) {
+    // However it ended: Envoy's own resets come back to it too.
+    stats.inc(HttpStats::DOWNSTREAM_RQ_RX_RESET);
     let own_details = ctl.reset_details.borrow().clone();
     match reason {
         ResetReason::RemoteReset | ResetReason::RemoteRefusedStreamReset => {
-            stats.inc(HttpStats::DOWNSTREAM_RQ_RX_RESET);
             info.set_flag(ResponseFlags::DOWNSTREAM_REMOTE_RESET);
             info.response_code_details = Some(own_details.unwrap_or_else(|| "http2.remote_reset".into()));
         }

@@ -127,7 +127,8 @@ fn count_end(stats: &StatBlock<HttpStats>, end: &ConnectionEnd) {
         false => (HttpStats::DOWNSTREAM_CX_DESTROY_LOCAL, HttpStats::DOWNSTREAM_CX_DESTROY_LOCAL_ACTIVE_RQ),
     };
     stats.inc(side);
-    if end.active_request {
+    // A response that was cut is the end of its request, which the connection's end then follows.
+    if end.active_request && end.cause != EndCause::CutResponse {
         stats.inc(HttpStats::DOWNSTREAM_CX_DESTROY_ACTIVE_RQ);
         stats.inc(with_request);
     }
@@ -138,7 +139,6 @@ fn count_end(stats: &StatBlock<HttpStats>, end: &ConnectionEnd) {
         EndCause::IdleTimeout => stats.inc(HttpStats::DOWNSTREAM_CX_IDLE_TIMEOUT),
         EndCause::MaxDuration => stats.inc(HttpStats::DOWNSTREAM_CX_MAX_DURATION_REACHED),
         EndCause::MaxRequests => stats.inc(HttpStats::DOWNSTREAM_CX_MAX_REQUESTS_REACHED),
-        EndCause::HeadTimeout => stats.inc(HttpStats::DOWNSTREAM_RQ_HEADER_TIMEOUT),
         _ => {}
     }
 }

@@ -13,15 +13,15 @@ use crate::http::{RequestHead, ResponseHead};
 /// Sets `server`, `date`, `via` and, where asked for, `x-request-id`.
 pub fn mutate(head: &mut ResponseHead, request: Option<&RequestHead>, config: &HcmConfig, now: Instant) {
     let headers = &mut head.headers;
+    if !headers.contains_key(header::DATE) {
+        headers.insert(header::DATE, date(now));
+    }
     match config.server_header {
         ServerHeader::Overwrite => drop(headers.insert(header::SERVER, config.server_name.clone())),
         ServerHeader::AppendIfAbsent => {
             headers.entry(header::SERVER).or_insert_with(|| config.server_name.clone());
         }
         ServerHeader::PassThrough => {}
-    }
-    if !headers.contains_key(header::DATE) {
-        headers.insert(header::DATE, date(now));
     }
     if let Some(request) = request
         && (config.always_set_request_id_in_response || request.headers.contains_key(X_ENVOY_FORCE_TRACE))

@@ -16,7 +16,7 @@ use http::{HeaderMap, Method, StatusCode};
 use super::config::{FilterChain, HcmConfig, StripPort, Upgrade};
 use super::connection::HcmConnection;
 use super::deadlines::{Deadlines, Expired, LazyTimer};
-use super::{local_reply, request_headers, response_headers};
+use super::{is_grpc, local_reply, request_headers, response_headers};
 use crate::access_log::{AccessLogType, LogContext};
 use crate::http::path::{self, PathVerdict};
 use crate::http::{Body, BodyError, BodySource, Frame, Protocol, Reply, Request, RequestHead, ResponseHead, StreamCtl};
@@ -38,7 +38,14 @@ pub struct Stream {
     response: RefCell<Option<ResponseHead>>,
     trailers: RefCell<Option<HeaderMap>>,
     responded: Cell<bool>,
+    /// Refused before Envoy looks at the end of the request, which therefore never ends for it.
     refused: Cell<bool>,
+    /// Refused by the connection manager with 400: the messages that follow are not to be trusted either.
+    malformed: Cell<bool>,
+    /// Broken off by this side after the response's head.
+    cut: Cell<bool>,
+    /// The response began before the request was complete.
+    early: Cell<bool>,
     request_ended: Cell<bool>,
     /// It passes the filters of an upgrade, whatever comes of it.
     upgrading: Cell<bool>,
@@ -67,6 +74,9 @@ impl Stream {
             trailers: RefCell::default(),
             responded: Cell::new(false),
             refused: Cell::new(false),
+            malformed: Cell::new(false),
+            cut: Cell::new(false),
+            early: Cell::new(false),
             request_ended: Cell::new(false),
             upgrading: Cell::new(false),
             connection,
@@ -158,8 +168,7 @@ impl Stream {
     /// From a checked head to an outcome.
     async fn process(self: &Rc<Self>, mut body: Body) -> Outcome {
         if let Some(reply) = self.prepare() {
-            // Envoy refuses these before it looks at the end of the request, and so closes the connection.
-            self.refused.set(true);
+            self.malformed.set(reply.status == StatusCode::BAD_REQUEST);
             return reply.into();
         }
         let connection = self.connection.clone();
@@ -208,18 +217,31 @@ impl Stream {
             // Extended CONNECT (RFC 8441) is from here on what HTTP/1 calls an upgrade, as in Envoy.
             head.method = Method::GET;
         }
+        if head.authority.is_empty() {
+            self.refused.set(true);
+            return Some(LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header"));
+        }
         if let Some(reply) = check_head(head) {
+            config.stats.inc(HttpStats::DOWNSTREAM_RQ_NON_RELATIVE_PATH);
             return Some(reply);
         }
         if head.method != Method::CONNECT || !head.path.is_empty() {
             match path::normalize(&head.path, &config.path) {
                 PathVerdict::Unchanged => {}
                 PathVerdict::Changed(path) => head.path = path,
-                PathVerdict::Reject => {
+                PathVerdict::Reject(path) => {
+                    head.path = path;
+                    config.stats.inc(HttpStats::DOWNSTREAM_RQ_FAILED_PATH_NORMALIZATION);
+                    return Some(LocalReply::new(StatusCode::BAD_REQUEST, "", "path_normalization_failed"));
+                }
+                // A gRPC client follows no redirects.
+                PathVerdict::Redirect(path) if is_grpc(&head.headers) => {
+                    head.path = path;
                     config.stats.inc(HttpStats::DOWNSTREAM_RQ_FAILED_PATH_NORMALIZATION);
                     return Some(LocalReply::new(StatusCode::BAD_REQUEST, "", "path_normalization_failed"));
                 }
                 PathVerdict::Redirect(path) => {
+                    head.path.clone_from(&path);
                     config.stats.inc(HttpStats::DOWNSTREAM_RQ_REDIRECTED_WITH_NORMALIZED_PATH);
                     return Some(path_redirect(&path));
                 }
@@ -320,12 +342,12 @@ impl Stream {
             }
             info.flags = info.flags.with(reply.flags);
             info.response_code_details = Some(reply.details.clone());
-            let on_route = reply.on_route;
-            let (mut head, body) = local_reply::render(reply, Some(&request), info, &self.config().local_reply);
-            if let Some(route) = route.as_ref().filter(|_| on_route) {
-                route.finalize_response_headers(&mut head, &request, info);
-            }
-            (head, body)
+            let route = route.as_ref().filter(|_| reply.on_route);
+            local_reply::render(reply, Some(&request), info, &self.config().local_reply, |head, info| {
+                if let Some(route) = route {
+                    route.finalize_response_headers(head, &request, info);
+                }
+            })
         };
         self.respond(head, body)
     }
@@ -347,6 +369,10 @@ impl Stream {
             if (self.ctl.request_complete.get().is_none() || self.refused.get()) && !tunnel {
                 config.stats.inc(HttpStats::DOWNSTREAM_RQ_RESPONSE_BEFORE_RQ_COMPLETE);
                 close_connection = request.protocol != Protocol::Http2;
+                self.early.set(true);
+            }
+            if self.malformed.get() && !config.http1.stream_error_on_invalid_http_message {
+                close_connection |= request.protocol != Protocol::Http2;
             }
             if tunnel {
                 cx.info.request_complete = None;
@@ -376,9 +402,6 @@ impl Stream {
 
 /// What every request must have, whatever the codec let through.
 fn check_head(head: &RequestHead) -> Option<LocalReply> {
-    if head.authority.is_empty() {
-        return Some(LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header"));
-    }
     let needs_path = head.method != Method::CONNECT || head.upgrade.is_some();
     if needs_path && head.path.is_empty() {
         return Some(LocalReply::new(StatusCode::NOT_FOUND, "", "missing_path_rejected"));
@@ -481,6 +504,7 @@ impl Stream {
         if self.ctl.reset.get().is_some() {
             return;
         }
+        self.cut.set(true);
         let info = &mut self.cx.borrow_mut().info;
         info.set_flag(router::flag(error.reason));
         info.response_code_details = Some(router::after_response_started(error.reason));
@@ -488,6 +512,7 @@ impl Stream {
 
     /// A time limit after the response's head: the stream is reset.
     fn cut_short(&self, which: Expired) -> BodyError {
+        self.cut.set(true);
         let details = match self.expired(which) {
             Outcome::Reply(reply) => {
                 let info = &mut self.cx.borrow_mut().info;
@@ -508,7 +533,15 @@ impl Stream {
         let cx = &mut *self.cx.borrow_mut();
         let info = &mut cx.info;
         stats.record(HttpStats::DOWNSTREAM_RQ_TIME, now.saturating_duration_since(info.start).as_millis() as u64);
-        if let Some(reason) = self.ctl.reset.get() {
+        let incomplete = || self.refused.get() || self.ctl.request_complete.get().is_none();
+        if self.cut.get() {
+            // One of our own comes back as one of the codec's, in Envoy.
+            stats.inc(HttpStats::DOWNSTREAM_RQ_TX_RESET);
+            stats.inc(HttpStats::DOWNSTREAM_RQ_RX_RESET);
+        } else if self.ctl.reset.get().is_none() && self.early.get() && incomplete() {
+            stats.inc(HttpStats::DOWNSTREAM_RQ_RX_RESET);
+        }
+        if let Some(reason) = self.ctl.reset.get().filter(|_| !self.cut.get()) {
             super::connection::note_downstream_reset(info, reason, &self.ctl, stats);
         }
         info.end = Some(now);

@@ -233,7 +233,7 @@ fn reasons_are_envoys() {
             400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 423,
             424, 425, 426,
         ],
-        &[428, 429, 431, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511],
+        &[428, 429, 431, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511, 599],
     ]
     .concat();
     assert_eq!(known, expected);
@@ -246,7 +246,7 @@ fn reasons_are_envoys() {
         Unprocessable Entity|Locked|Failed Dependency|Too Early|Upgrade Required|Precondition Required|Too Many Requests|\
         Request Header Fields Too Large|Internal Server Error|Not Implemented|Bad Gateway|Service Unavailable|\
         Gateway Timeout|HTTP Version Not Supported|Variant Also Negotiates|Insufficient Storage|Loop Detected|Not Extended|\
-        Network Authentication Required";
+        Network Authentication Required|Last Unassigned Server Error Code";
     assert_eq!(phrases.join("|"), envoys);
     assert_eq!(reason(StatusCode::from_u16(999).unwrap()), "Unknown");
     assert_eq!(reason(StatusCode::SWITCHING_PROTOCOLS), "Switching Protocols");

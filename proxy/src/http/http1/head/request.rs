@@ -19,8 +19,6 @@ pub struct ParsedRequest {
     pub head: RequestHead,
     pub framing: Framing,
     pub keep_alive: bool,
-    /// Readable, but not to be served: there is no host.
-    pub missing_host: bool,
 }
 
 /// Takes a request head from the front of `buf` once it is complete. `scan` and `blank_lines` belong to the head and
@@ -150,7 +148,6 @@ fn assemble(
     }
     let upgrade = if seen.has(Seen::UPGRADE) { upgrade(&line, headers, connection, framing) } else { None };
     let (scheme, authority, path) = place(head, &line, &fields, https)?;
-    let missing_host = authority.is_none() && (line.protocol == Protocol::Http11 || default_host(settings).is_none());
     let keep_alive = match line.protocol {
         Protocol::Http10 => connection.keep_alive && !connection.close,
         _ => !connection.close,
@@ -166,7 +163,7 @@ fn assemble(
         case: fields.case,
         wire_size: fields.wire_size,
     };
-    Ok(ParsedRequest { head, framing, keep_alive, missing_host })
+    Ok(ParsedRequest { head, framing, keep_alive })
 }
 
 fn default_host(settings: &ServerSettings) -> Option<ByteStr> {

@@ -182,8 +182,8 @@ fn hosts() {
     }
     assert_eq!(host(b"Host: a\x01\r\n"), (400, "http1.invalid_characters"));
     let missing = parsed(b"GET / HTTP/1.1\r\n\r\n");
-    assert!(missing.missing_host && missing.head.authority.is_empty());
-    assert!(!parsed(b"CONNECT a:80 HTTP/1.1\r\n\r\n").missing_host);
+    assert!(missing.head.authority.is_empty());
+    assert_eq!(parsed(b"CONNECT a:80 HTTP/1.1\r\n\r\n").head.authority, "a:80");
 
     let absolute = parsed(b"GET https://b.test/x HTTP/1.1\r\nHost: a.test\r\n\r\n");
     assert_eq!((absolute.head.authority.as_str(), absolute.head.path.as_str()), ("b.test", "/x"));
@@ -325,12 +325,9 @@ fn http_10() {
     let with_default = ServerSettings { default_host_for_http_10: "ten.example".into(), ..accept.clone() };
     let plain = b"GET / HTTP/1.0\r\n\r\n";
     assert_eq!(verdict(plain), (426, "low_version"));
-    assert!(parsed_with(plain, &accept).missing_host);
+    assert!(parsed_with(plain, &accept).head.authority.is_empty());
     let request = parsed_with(plain, &with_default);
-    assert_eq!(
-        (request.head.authority.as_str(), request.keep_alive, request.missing_host),
-        ("ten.example", false, false)
-    );
+    assert_eq!((request.head.authority.as_str(), request.keep_alive), ("ten.example", false));
     assert_eq!(parsed_with(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", &with_default).head.authority, "a");
     assert!(parsed_with(b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", &accept).keep_alive);
     let chunked = b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";

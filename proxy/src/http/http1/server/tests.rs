@@ -32,6 +32,7 @@ struct Fake {
     info: Rc<ConnectionInfo>,
     handler: Handler,
     bad: RefCell<Vec<BadRequest>>,
+    abandoned: RefCell<Vec<u64>>,
 }
 
 impl CodecService for Fake {
@@ -43,6 +44,10 @@ impl CodecService for Fake {
         let status = bad.status;
         self.bad.borrow_mut().push(bad);
         reply(status.as_u16(), status.canonical_reason().unwrap_or_default())
+    }
+
+    fn abandoned(self: Rc<Self>, wire_received: u64) {
+        self.abandoned.borrow_mut().push(wire_received);
     }
 
     fn connection(&self) -> &Rc<ConnectionInfo> {
@@ -79,7 +84,8 @@ where
     let address: Address = "127.0.0.1:80".parse::<std::net::SocketAddr>().unwrap().into();
     let info = ConnectionInfo::new("test".into(), address.clone(), address, TrafficDirection::Inbound);
     let handler: Handler = Box::new(move |request| Box::pin(handler(request)));
-    let service = Rc::new(Fake { info: Rc::new(info), handler, bad: RefCell::default() });
+    let service =
+        Rc::new(Fake { info: Rc::new(info), handler, bad: RefCell::default(), abandoned: RefCell::default() });
     let (io, theirs) = tokio::io::duplex(64 * 1024);
     let theirs = Io::Raw(RawIo::new(Socket::Memory(theirs)));
     let drain = DrainSource::default();

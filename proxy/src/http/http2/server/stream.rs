@@ -19,7 +19,9 @@ use crate::http::http2::head::{self, Refusal};
 use crate::http::http2::recv::{RecvBody, RecvObserver};
 use crate::http::http2::send::{Chunk, SendEnd, Sender, Sent};
 use crate::http::http2::stats::Http2Stats;
-use crate::http::{BadRequest, Body, BodyError, CodecService, Protocol, Reply, Request, ResetReason, StreamCtl, check};
+use crate::http::{
+    BadRequest, BadRequestKind, Body, BodyError, CodecService, Protocol, Reply, Request, ResetReason, StreamCtl, check,
+};
 use crate::stats::StatBlock;
 
 /// Starts the task of a stream that was just accepted.
@@ -118,7 +120,9 @@ impl<S: CodecService> Stream<S> {
 
     fn bad_request(&self, status: StatusCode) -> Reply {
         let details = self.ctl.reset_details.borrow().clone().unwrap_or(Cow::Borrowed(head::details::MESSAGING));
-        let bad = BadRequest { status, details, protocol: Protocol::Http2, head: None };
+        let (kind, protocol) = (BadRequestKind::Protocol, Protocol::Http2);
+        let wire_received = self.ctl.wire_received.get();
+        let bad = BadRequest { kind, status, details, protocol, head: None, wire_received };
         let mut reply = Rc::clone(&self.shared.service).bad_request(bad);
         reply.close_connection = false;
         reply

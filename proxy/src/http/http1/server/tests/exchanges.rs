@@ -103,18 +103,54 @@ fn refused_heads() {
 }
 
 #[test]
-fn a_missing_host_is_answered_from_the_head() {
+fn a_missing_host_is_the_services_to_refuse() {
     run(async {
-        let mut peer = connect(|_| async { panic!("called") });
+        let mut peer = connect(|request: Request| async move {
+            assert!(request.head.authority.is_empty());
+            Reply { close_connection: true, ..reply(400, "") }
+        });
         let text = peer.ask("GET /x HTTP/1.1\r\n\r\n").await;
         assert!(text.starts_with("HTTP/1.1 400 ") && text.contains("connection: close"), "{text}");
-        assert_eq!(peer.service.bad.borrow()[0].head.as_ref().unwrap().path, "/x");
-        assert_eq!(peer.bad(), [(400, "missing_host_header".to_owned())]);
+        assert_eq!(peer.bad(), []);
+    });
+}
 
-        let lenient = ServerSettings { stream_error_on_invalid_http_message: true, ..ServerSettings::default() };
-        let mut peer = connect_with(lenient, echo);
-        let text = peer.ask(format!("GET /x HTTP/1.1\r\n\r\n{GET}")).await;
-        assert!(text.starts_with("HTTP/1.1 400 ") && text.ends_with("GET /") && !text.contains("close"), "{text}");
+#[test]
+fn the_first_limit_of_a_stream_ends_half_a_head() {
+    let limit = |secs| Some(Duration::from_secs(secs));
+    let idle = |secs| ServerSettings { stream_idle_timeout: limit(secs), ..ServerSettings::default() };
+    let cases = [
+        (idle(7), BadRequestKind::StreamIdleTimeout, 7),
+        (ServerSettings { request_timeout: limit(5), ..idle(7) }, BadRequestKind::RequestTimeout, 5),
+        (ServerSettings { max_stream_duration: limit(3), ..idle(7) }, BadRequestKind::MaxDuration, 3),
+        (ServerSettings { request_headers_timeout: limit(2), ..idle(7) }, BadRequestKind::HeadTimeout, 2),
+        (idle(300), BadRequestKind::HeadTimeout, 60),
+    ];
+    for (settings, kind, seconds) in cases {
+        run(async {
+            let mut peer = connect_with(settings, echo);
+            peer.send("GET /x HTTP/1.1\r\n").await;
+            let service = Rc::clone(&peer.service);
+            tokio::time::sleep(Duration::from_millis(seconds * 1000 - 1)).await;
+            assert!(service.bad.borrow().is_empty(), "{kind:?} is early");
+            let (text, end, _) = peer.closed().await;
+            assert!(text.starts_with("HTTP/1.1 408 ") && text.contains("connection: close"), "{text}");
+            assert_eq!(end.cause, EndCause::HeadTimeout);
+            let bad = service.bad.borrow();
+            assert_eq!((bad[0].kind, bad[0].wire_received), (kind, 17));
+        });
+    }
+}
+
+#[test]
+fn a_peer_that_leaves_in_a_head_is_told_of() {
+    run(async {
+        let mut peer = connect(|_| async { panic!("called") });
+        peer.send("GET /x HT").await;
+        peer.io.shutdown().await.unwrap();
+        let service = Rc::clone(&peer.service);
+        assert!(peer.end.await.unwrap().active_request);
+        assert_eq!(service.abandoned.take(), [9]);
     });
 }
 
@@ -200,6 +236,7 @@ fn a_small_response_is_one_write() {
                 })
             }),
             bad: RefCell::default(),
+            abandoned: RefCell::default(),
         });
         spawn_local(serve(theirs, service, Arc::default(), peer.drain.subscribe(), 1024));
         io.write_all(GET.as_bytes()).await.unwrap();
