@@ -18,6 +18,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod demo;
+pub mod discovery;
 pub mod endpoint;
 pub mod filter_chain;
 pub mod formatter;

@@ -24,6 +24,7 @@ use xds_protos::envoy::extensions::transport_sockets::tls::v3::Secret;
 
 use crate::config::matcher::StringMatcher;
 use crate::config::{Path, Reject, values};
+use crate::discovery::DynamicResources;
 use crate::net::Address;
 use crate::runtime::Layer;
 use crate::stats::StatsConfig;
@@ -41,6 +42,8 @@ pub struct Bootstrap {
     pub header_prefix: String,
     /// `envoy.resource_monitors.global_downstream_max_connections`.
     pub max_downstream_connections: Option<u64>,
+    /// Where the rest of the configuration comes from.
+    pub dynamic: DynamicResources,
     pub cluster_manager: Option<pb::ClusterManager>,
     /// How clusters that do not say resolve names.
     pub typed_dns_resolver_config: Option<TypedExtensionConfig>,
@@ -68,7 +71,7 @@ impl Bootstrap {
     /// When a field has a bad value or asks for what this proxy does not do.
     pub fn build(message: pb::Bootstrap, wire: Bytes) -> Result<Self, Reject> {
         let path = Path::root("");
-        let mut unused = Vec::new();
+        let unused = Vec::new();
         let pb::Bootstrap {
             node,
             node_context_params: _, // only xDS sends them
@@ -146,12 +149,8 @@ impl Bootstrap {
                     .reject(format_args!("unsupported extension {}", url.unwrap_or_default())));
             }
         }
-        if dynamic_resources.is_some() {
-            unused.push(
-                "dynamic_resources: discovery services are not connected to yet; static resources are served"
-                    .to_owned(),
-            );
-        }
+        let dynamic = dynamic_resources.as_ref();
+        let dynamic = dynamic.map(|dynamic| DynamicResources::build(dynamic, &path.field("dynamic_resources")));
         let static_resources = static_resources.unwrap_or_default();
         Ok(Bootstrap {
             node: node.unwrap_or_default(),
@@ -167,6 +166,7 @@ impl Bootstrap {
                 Some(overload) => max_connections(overload, &path.field("overload_manager"))?,
                 None => None,
             },
+            dynamic: dynamic.transpose()?.unwrap_or_default(),
             cluster_manager,
             typed_dns_resolver_config,
             clusters: static_resources.clusters,

@@ -11,19 +11,28 @@ use xds_protos::envoy::config::cluster::v3::Cluster as ClusterProto;
 use xds_protos::envoy::config::core::v3::node::UserAgentVersionType;
 use xds_protos::envoy::config::core::v3::{BuildVersion, Extension, Node};
 use xds_protos::envoy::config::listener::v3::Listener as ListenerProto;
+use xds_protos::envoy::config::route::v3::RouteConfiguration;
+use xds_protos::envoy::extensions::transport_sockets::tls::v3::Secret;
 use xds_protos::envoy::r#type::v3::SemanticVersion;
 
 use super::flags::{Mode, RunOptions};
 use crate::admin::{self, AdminContext};
 use crate::bootstrap::Bootstrap;
 use crate::cluster::{ClusterManager, Priority};
+use crate::discovery::{self, Discovery};
 use crate::registry;
 use crate::runtime::{Entries, NoAdminLayer, Runtime};
 use crate::server::DrainStrategy;
+use crate::server::listener_manager::ListenerManager;
 use crate::server::{self, Server, ServerState};
 
 /// Everything the admin interface asks for.
-pub fn context(server: &Rc<Server>, options: &RunOptions, bootstrap: Bootstrap) -> Rc<AdminContext> {
+pub fn context(
+    server: &Rc<Server>,
+    discovery: &Rc<Discovery>,
+    options: &RunOptions,
+    bootstrap: Bootstrap,
+) -> Rc<AdminContext> {
     let now = SystemTime::now();
     let config = Rc::new(Config {
         bootstrap: resource::<xds_protos::envoy::config::bootstrap::v3::Bootstrap>("", bootstrap.wire.clone(), now),
@@ -32,11 +41,14 @@ pub fn context(server: &Rc<Server>, options: &RunOptions, bootstrap: Bootstrap) 
         routes: inline_routes(&bootstrap.listeners, now),
         clusters: server.cx.clusters.clone(),
         unused: bootstrap.unused.clone(),
+        listener_manager: server.listeners.clone(),
+        discovery: discovery.clone(),
     });
     Rc::new(AdminContext {
         stats: server.cx.stats.clone(),
         server: Rc::new(Process {
             server: server.clone(),
+            discovery: discovery.clone(),
             options: command_line(options),
             node: node(bootstrap.node, options),
         }),
@@ -52,6 +64,7 @@ pub fn context(server: &Rc<Server>, options: &RunOptions, bootstrap: Bootstrap) 
 
 struct Process {
     server: Rc<Server>,
+    discovery: Rc<Discovery>,
     options: pb::CommandLineOptions,
     node: Node,
 }
@@ -104,10 +117,11 @@ impl admin::Server for Process {
     }
 
     fn unready_targets(&self) -> Vec<(String, Vec<String>)> {
-        match self.server.init.unready() {
-            targets if targets.is_empty() => Vec::new(),
-            targets => vec![("init manager Server".to_owned(), targets)],
-        }
+        let process = Some(("init manager Server".to_owned(), self.server.init.unready()));
+        let listeners = self.discovery.warming_listeners().into_iter();
+        let listeners =
+            listeners.map(|(name, waits)| (format!("init manager Listener-local-init-manager {name}"), waits));
+        process.into_iter().chain(listeners).filter(|(_, targets)| !targets.is_empty()).collect()
     }
 }
 
@@ -153,7 +167,7 @@ fn command_line(options: &RunOptions) -> pb::CommandLineOptions {
 }
 
 /// The node as configured, with what only the binary knows.
-fn node(mut node: Node, options: &RunOptions) -> Node {
+pub fn node(mut node: Node, options: &RunOptions) -> Node {
     if node.id.is_empty() {
         node.id.clone_from(&options.server.service_node);
     }
@@ -201,7 +215,7 @@ impl admin::Clusters for Clusters {
                 name: cluster.name.to_string(),
                 observability_name: cluster.observability_name.to_string(),
                 added_via_api: view.added_via_api,
-                eds_service_name: String::new(),
+                eds_service_name: eds_service_name(cluster),
                 default_priority: cluster.current_thresholds(Priority::Default),
                 high_priority: cluster.current_thresholds(Priority::High),
                 outlier: None,
@@ -211,6 +225,12 @@ impl admin::Clusters for Clusters {
         });
         out
     }
+}
+
+/// As configured: empty when the cluster's own name is asked for.
+fn eds_service_name(cluster: &crate::cluster::Cluster) -> String {
+    let name = cluster.eds.as_ref().map(|eds| &eds.service_name).filter(|name| **name != cluster.name);
+    name.map(|name| name.to_string()).unwrap_or_default()
 }
 
 struct Listeners(Rc<Server>);
@@ -280,6 +300,8 @@ struct Config {
     routes: Vec<admin::Resource>,
     clusters: Arc<ClusterManager>,
     unused: Vec<String>,
+    listener_manager: Rc<ListenerManager>,
+    discovery: Rc<Discovery>,
 }
 
 impl admin::Config for Config {
@@ -288,20 +310,37 @@ impl admin::Config for Config {
     }
 
     fn resources(&self, kind: admin::ResourceKind) -> admin::Resources {
-        let statics = match kind {
+        let (statics, dynamic, type_url) = match kind {
             admin::ResourceKind::Cluster => {
                 let mut out = Vec::new();
                 self.clusters.for_each(|view| {
-                    out.push(resource::<ClusterProto>(&view.cluster.name, view.config.clone(), view.last_updated));
+                    if !view.added_via_api {
+                        let config = view.config.clone();
+                        out.push(resource::<ClusterProto>(&view.cluster.name, config, view.last_updated));
+                    }
                 });
-                out
+                (out, Some(discovery::Kind::Cluster), ClusterProto::type_url())
             }
-            admin::ResourceKind::Listener => self.listeners.clone(),
-            admin::ResourceKind::Route => self.routes.clone(),
-            admin::ResourceKind::Secret => self.secrets.clone(),
-            admin::ResourceKind::ScopedRoute | admin::ResourceKind::ExtensionConfig => Vec::new(),
+            admin::ResourceKind::Listener => {
+                (self.listeners.clone(), Some(discovery::Kind::Listener), ListenerProto::type_url())
+            }
+            admin::ResourceKind::Route => {
+                (self.routes.clone(), Some(discovery::Kind::Route), RouteConfiguration::type_url())
+            }
+            admin::ResourceKind::Secret => (self.secrets.clone(), Some(discovery::Kind::Secret), Secret::type_url()),
+            admin::ResourceKind::ScopedRoute | admin::ResourceKind::ExtensionConfig => {
+                return admin::Resources::default();
+            }
         };
-        admin::Resources { statics, ..admin::Resources::default() }
+        let mut resources = admin::Resources { statics, ..admin::Resources::default() };
+        if let Some(kind) = dynamic {
+            self.dynamic(kind, &type_url.into(), &mut resources);
+        }
+        if let admin::ResourceKind::Listener = kind {
+            let draining = self.listener_manager.draining_listeners();
+            resources.draining = draining.iter().map(|listener| unreceived(&listener.name)).collect();
+        }
+        resources
     }
 
     fn ignored(&self) -> Vec<admin::Ignored> {
@@ -315,6 +354,53 @@ impl admin::Config for Config {
             }
         };
         self.unused.iter().map(one).collect()
+    }
+}
+
+impl Config {
+    /// What discovery received of a kind.
+    fn dynamic(&self, kind: discovery::Kind, type_url: &Arc<str>, into: &mut admin::Resources) {
+        let (version, states) = self.discovery.resources(kind);
+        into.version_info = version.to_string();
+        for (name, discovery::State { active, warming, failed }) in states {
+            let one = |received: &discovery::Received, status| admin::Resource {
+                name: name.clone(),
+                received: Some(admin::Received { type_url: type_url.clone(), value: received.value.clone() }),
+                version_info: received.version.to_string(),
+                last_updated: received.at,
+                error: None,
+                client_status: status,
+            };
+            let error = failed.map(|failed| admin::UpdateFailure {
+                failed_configuration: Some(admin::Received {
+                    type_url: type_url.clone(),
+                    value: failed.received.value.clone(),
+                }),
+                last_update_attempt: failed.received.at,
+                details: failed.why.clone(),
+                version_info: failed.received.version.to_string(),
+            });
+            let status =
+                if error.is_some() { pb::ClientResourceStatus::Nacked } else { pb::ClientResourceStatus::Acked };
+            into.warming.extend(warming.iter().map(|warming| one(warming, pb::ClientResourceStatus::Acked)));
+            match &active {
+                Some(active) => into.active.push(admin::Resource { error, ..one(active, status) }),
+                None if error.is_some() => into.active.push(admin::Resource { error, ..unreceived(&name) }),
+                None => {}
+            }
+        }
+    }
+}
+
+/// A resource of which nothing but the name is shown.
+fn unreceived(name: &Arc<str>) -> admin::Resource {
+    admin::Resource {
+        name: name.clone(),
+        received: None,
+        version_info: String::new(),
+        last_updated: SystemTime::UNIX_EPOCH,
+        error: None,
+        client_status: pb::ClientResourceStatus::Nacked,
     }
 }
 

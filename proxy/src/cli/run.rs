@@ -13,6 +13,7 @@ use crate::admin;
 use crate::bootstrap::{self, Bootstrap, Loaded};
 use crate::cluster::dns::SystemResolver;
 use crate::config::{BuildCx, Path, Reject};
+use crate::discovery::Discovery;
 use crate::listener::Listener;
 use crate::listener::connections::Connections;
 use crate::runtime::{Live, Runtime};
@@ -98,8 +99,11 @@ async fn serve(options: RunOptions, mut bootstrap: Bootstrap, loaded: Loaded) ->
         None => None,
     };
     let flush = bootstrap.stats_flush_interval;
+    let node = handles::node(bootstrap.node.clone(), &options);
+    let dynamic = std::mem::take(&mut bootstrap.dynamic);
+    let discovery = Discovery::start(&server, node, dynamic);
     if let Some(listener) = admin {
-        let context = handles::context(&server, &options, bootstrap);
+        let context = handles::context(&server, &discovery, &options, bootstrap);
         tokio::task::spawn_local(admin::serve(listener, context, std::future::pending()));
     } else {
         drop(bootstrap);

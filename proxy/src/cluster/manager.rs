@@ -63,7 +63,11 @@ enum Upkeep {
     Waiting(DnsSpec, Option<Warming>),
     Running(#[expect(dead_code, reason = "ends the task when dropped")] AbortOnDrop),
     /// What comes from a discovery service: an assignment, secrets.
-    Discovered(Option<Warming>, Dependencies),
+    Discovered {
+        warming: Option<Warming>,
+        dependencies: Dependencies,
+        assigned: bool,
+    },
 }
 
 /// A cluster that is built and not yet in use.
@@ -128,7 +132,7 @@ impl Drop for AbortOnDrop {
 type WarmingClusters = Arc<watch::Sender<Vec<(Arc<str>, Phase)>>>;
 
 /// Holds up [`ClusterManager::initialized`] until dropped.
-pub(super) struct Warming {
+pub struct Warming {
     cluster: Arc<str>,
     all: WarmingClusters,
 }
@@ -288,7 +292,9 @@ impl ClusterManager {
         let Prepared { cluster, config, dns, warming, dependencies, old: _ } = prepared;
         let upkeep = match dns {
             Some(spec) => Upkeep::Waiting(spec, warming),
-            None if cluster.eds.is_some() || !dependencies.are_ready() => Upkeep::Discovered(warming, dependencies),
+            None if cluster.eds.is_some() || !dependencies.are_ready() => {
+                Upkeep::Discovered { warming, dependencies, assigned: cluster.eds.is_none() }
+            }
             None => Upkeep::Nothing,
         };
         let mut entry =
@@ -343,14 +349,25 @@ impl ClusterManager {
         Ok(true)
     }
 
-    /// Says that what a cluster of the bootstrap waits for has come or was given up, so that
-    /// [`initialized`](Self::initialized) no longer waits for it.
+    /// Says that the endpoints of a cluster have come or were given up, so that [`initialized`](Self::initialized) no longer
+    /// waits for them.
     pub fn settle(&self, name: &str) {
+        self.unhold(name, true);
+    }
+
+    /// Looks again whether the secrets have come that [`initialized`](Self::initialized) waits for.
+    pub fn settle_secrets(&self) {
+        self.warming().iter().for_each(|name| self.unhold(name, false));
+    }
+
+    fn unhold(&self, name: &str, has_endpoints: bool) {
         if let Some(entry) = self.entries.lock().get_mut(name)
-            && let Upkeep::Discovered(warming, dependencies) = &mut entry.upkeep
-            && dependencies.are_ready()
+            && let Upkeep::Discovered { warming, dependencies, assigned } = &mut entry.upkeep
         {
-            drop(warming.take());
+            *assigned |= has_endpoints;
+            if *assigned && dependencies.are_ready() {
+                drop(warming.take());
+            }
         }
     }
 
@@ -389,6 +406,11 @@ impl ClusterManager {
     /// Clusters that [`initialized`](Self::initialized) waits for.
     pub fn warming(&self) -> Vec<Arc<str>> {
         self.warming.borrow().iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Lets [`initialized`](Self::initialized) wait for one thing more.
+    pub fn wait_for(&self, what: &str) -> Warming {
+        Warming::new(&what.into(), Phase::Secondary, &self.warming)
     }
 
     /// Resolves once the clusters that need no discovery service have hosts, as far as names could be resolved. Discovery

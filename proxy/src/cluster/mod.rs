@@ -38,7 +38,7 @@ mod tests;
 pub use breaker::{Breaker, CircuitBreakers, Permit, Resource, RetryBudget, Thresholds};
 pub use build::ClusterCx;
 pub use events::ClusterEvent;
-pub use manager::{ClusterManager, ClusterView, Prepared};
+pub use manager::{ClusterManager, ClusterView, Prepared, Warming};
 use members::Members;
 pub use original_dst::OriginalDst;
 pub use protocol_options::{AutoSni, HttpProtocolOptions, UpstreamProtocol, WantedProtocol};

@@ -120,6 +120,11 @@ impl Server {
         }
     }
 
+    /// Whether connections are accepted, or were.
+    pub fn is_started(&self) -> bool {
+        matches!(self.state.get(), ServerState::Live | ServerState::Draining)
+    }
+
     fn set_state(&self, state: ServerState) {
         self.state.set(state);
         self.refresh_stats();

@@ -18,7 +18,7 @@ use xds_protos::envoy::extensions::transport_sockets::tls::v3 as proto;
 use xds_protos::envoy::extensions::transport_sockets::tls::v3::secret::Type;
 
 use super::tls::{DownstreamTls, UpstreamTls, config};
-use crate::config::{Path, Reject};
+use crate::config::{Dependency, Path, Reject};
 
 pub mod dynamic;
 mod redact;
@@ -224,6 +224,19 @@ impl Context {
             Context::Server(context) => context.secret_changed(),
             Context::Client(context) => context.secret_changed(),
         }
+    }
+}
+
+/// A slot that a listener or cluster waits for.
+pub(super) struct Awaited<T>(pub Arc<SecretSlot<T>>);
+
+impl<T: Send + Sync> Dependency for Awaited<T> {
+    fn name(&self) -> String {
+        format!("SdsApi {}", self.0.name())
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.is_settled()
     }
 }
 

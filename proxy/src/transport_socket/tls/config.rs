@@ -32,6 +32,7 @@ use super::count::Counters;
 use super::{DownstreamTls, UpstreamTls};
 use crate::config::matcher::Regex;
 use crate::config::{DataSource, Path, Reject, values};
+use crate::transport_socket::secrets::Awaited;
 use crate::transport_socket::{Downstream, TransportCx, Upstream};
 
 /// Where distributions keep the authorities they trust, in Envoy's order.
@@ -185,7 +186,11 @@ fn common(context: proto::CommonTlsContext, path: &Path<'_>, cx: TransportCx<'_>
         let path = path.field("tls_certificate_sds_secret_configs");
         let secrets = &cx.build.secrets;
         let slot = secret(config, &path.index(index), |name, source| match source {
-            Some(source) => Some(secrets.dynamic_certificate(name, source)),
+            Some(source) => {
+                let slot = secrets.dynamic_certificate(name, source);
+                cx.build.dependencies.add(Arc::new(Awaited(slot.clone())));
+                Some(slot)
+            }
             None => secrets.certificate(name),
         })?;
         certificates.push(slot);
@@ -203,7 +208,11 @@ fn validation(
     let from_secret = |config: &proto::SdsSecretConfig, path: &Path<'_>| {
         let secrets = &cx.build.secrets;
         secret(config, path, |name, source| match source {
-            Some(source) => Some(secrets.dynamic_validation_context(name, source)),
+            Some(source) => {
+                let slot = secrets.dynamic_validation_context(name, source);
+                cx.build.dependencies.add(Arc::new(Awaited(slot.clone())));
+                Some(slot)
+            }
             None => secrets.validation_context(name),
         })
     };
