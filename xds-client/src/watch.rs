@@ -3,13 +3,14 @@
 //! A [`Watcher`] holds one inotify instance, of which a user may have few (128 by default), for any number of [`Watch`]es. One task has
 //! to drive it ([`Watcher::run`]).
 //!
-//! As in Envoy, only *moves* count: a file or a symbolic link that was renamed into a directory, which is how Kubernetes swaps
+//! As in Envoy, only *moves* count, unless a [watched directory](Watcher::watched_directory) says `watch_modify`: a file or a symbolic link that was renamed into a directory, which is how Kubernetes swaps
 //! `..data` and how a careful writer replaces a file. A file that is edited in place may be half written, and is not
 //! looked at before the next move. Whoever was woken reads the file again; that it changed is not promised.
 //!
 //! Deliberately missing: `poll_interval`; following a directory that is itself removed and made anew.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
@@ -45,6 +46,8 @@ struct Registration {
     id: u64,
     /// Only moves to this name count.
     name: Option<OsString>,
+    /// Files that are edited in place count, too.
+    modify: bool,
     moves: watch::Sender<u64>,
 }
 
@@ -71,7 +74,15 @@ impl Watcher {
     /// # Errors
     /// When there is no such directory, it cannot be read, or there are too many watches.
     pub fn directory(&self, directory: &Path) -> io::Result<Watch> {
-        self.watch(directory, None)
+        self.watch(directory, None, false)
+    }
+
+    /// As [`Watcher::directory`]; with `modify`, whatever is written to a file in it counts, too.
+    ///
+    /// # Errors
+    /// Those of [`Watcher::directory`].
+    pub fn watched_directory(&self, directory: &Path, modify: bool) -> io::Result<Watch> {
+        self.watch(directory, None, modify)
     }
 
     /// Waits for something that is moved to the name of `file`: `path_config_source.path`.
@@ -80,18 +91,21 @@ impl Watcher {
     /// Those of [`Watcher::directory`] for the file's directory, and when `file` names none.
     pub fn file(&self, file: &Path) -> io::Result<Watch> {
         let name = file.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        self.watch(parent(file), Some(name.to_owned()))
+        self.watch(parent(file), Some(name.to_owned()), false)
     }
 
-    fn watch(&self, directory: &Path, name: Option<OsString>) -> io::Result<Watch> {
+    fn watch(&self, directory: &Path, name: Option<OsString>, modify: bool) -> io::Result<Watch> {
         // Under the lock, so that the end of another watch does not remove the descriptor between the two steps.
         let mut registry = self.shared.registry();
-        let flags = WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+        let mut flags = WatchFlags::MOVED_TO | WatchFlags::ONLYDIR | WatchFlags::MASK_ADD;
+        if modify {
+            flags |= WatchFlags::MODIFY;
+        }
         let descriptor = inotify::add_watch(&self.shared.inotify, directory, flags)?;
         let id = registry.next;
         registry.next += 1;
         let (moves, receiver) = watch::channel(0);
-        registry.directories.entry(descriptor).or_default().push(Registration { id, name, moves });
+        registry.directories.entry(descriptor).or_default().push(Registration { id, name, modify, moves });
         drop(registry);
         Ok(Watch { shared: Arc::clone(&self.shared), directory: descriptor, id, moves: receiver })
     }
@@ -100,7 +114,7 @@ impl Watcher {
     ///
     /// # Errors
     /// What epoll or reading the inotify instance gives; neither is expected.
-    pub async fn run(&self) -> io::Result<()> {
+    pub async fn run(&self) -> io::Result<Infallible> {
         #[expect(
             deprecated,
             reason = "its successor is unsafe, for descriptors that may be swapped; this one is borrowed"
@@ -147,13 +161,24 @@ impl Shared {
 
 impl Registry {
     fn moved(&self, directory: i32, name: Option<&OsStr>, events: ReadFlags) {
-        let wake = |watch: &Registration| watch.moves.send_modify(|moves| *moves += 1);
         if events.contains(ReadFlags::QUEUE_OVERFLOW) {
-            self.directories.values().flatten().for_each(wake); // whom it concerned is lost
+            self.directories.values().flatten().for_each(Registration::wake); // whom it concerned is lost
         } else if events.contains(ReadFlags::MOVED_TO) {
-            let concerns = |watch: &&Registration| watch.name.is_none() || watch.name.as_deref() == name;
-            self.directories.get(&directory).into_iter().flatten().filter(concerns).for_each(wake);
+            self.wake(directory, |watch| watch.name.is_none() || watch.name.as_deref() == name);
+        } else if events.contains(ReadFlags::MODIFY) {
+            self.wake(directory, |watch| watch.modify);
         }
+    }
+
+    fn wake(&self, directory: i32, concerns: impl Fn(&Registration) -> bool) {
+        let watches = self.directories.get(&directory).into_iter().flatten();
+        watches.filter(|watch| concerns(watch)).for_each(Registration::wake);
+    }
+}
+
+impl Registration {
+    fn wake(&self) {
+        self.moves.send_modify(|moves| *moves += 1);
     }
 }
 
@@ -217,6 +242,19 @@ mod tests {
         replace(&directory, "key.pem");
         replace(&directory, "key.pem");
         assert!(woke(&watcher, &mut of_file).await && !woke(&watcher, &mut of_file).await, "two are one");
+    }
+
+    #[tokio::test]
+    async fn edits_wake_whoever_asks_for_them() {
+        let (watcher, directory) = (Watcher::new().unwrap(), TempDir::new().unwrap());
+        let mut moves = watcher.directory(directory.path()).unwrap();
+        let mut both = watcher.watched_directory(directory.path(), true).unwrap();
+        let mut late = watcher.file(&directory.path().join("key.pem")).unwrap();
+        fs::write(directory.path().join("key.pem"), "in place").unwrap();
+        assert!(woke(&watcher, &mut both).await);
+        assert!(!woke(&watcher, &mut moves).await && !woke(&watcher, &mut late).await);
+        replace(&directory, "key.pem");
+        assert!(woke(&watcher, &mut both).await && woke(&watcher, &mut moves).await && woke(&watcher, &mut late).await);
     }
 
     #[tokio::test]

@@ -126,6 +126,8 @@ async fn serve(options: RunOptions, mut bootstrap: Bootstrap, loaded: Loaded) ->
             }
         });
     }
+    let (secrets, stats) = (Arc::clone(&cx.secrets), cx.stats.clone());
+    tokio::task::spawn_local(async move { secrets.follow_files(&stats).await });
     sys::give_back_memory();
     cx.clusters.start(Arc::new(SystemResolver::default()));
     let target = server.init.target("clusters");

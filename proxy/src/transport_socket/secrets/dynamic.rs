@@ -11,7 +11,7 @@
 //! - What was delivered is remembered until [`SecretManager::demanded`] has said that nobody wants it. So a context that replaces another one
 //!   never finds an empty slot that discovery believes to have filled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use certs::material::TlsCertificate;
@@ -26,7 +26,7 @@ use xds_protos::envoy::extensions::transport_sockets::tls::v3::secret::Type;
 
 use super::{Context, SecretManager};
 use crate::config::{Path, Reject};
-use crate::transport_socket::tls::config;
+use crate::transport_socket::tls::config::{self, Origin};
 
 /// What a context expects a secret to be. One name may be demanded as several kinds; each is a demand of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +60,19 @@ pub struct DemandedSecret {
 pub(super) struct Demands<T> {
     entries: Mutex<BTreeMap<Key, Entry<T>>>,
     changed: watch::Sender<u64>,
+}
+
+/// A demand among all.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Id {
+    kind: SecretKind,
+    key: Key,
+}
+
+impl DemandedSecret {
+    pub(super) fn id(&self) -> Id {
+        Id { kind: self.kind, key: Key::new(&self.name, &self.source) }
+    }
 }
 
 /// Sources are compared by their bytes, as Envoy compares them by hash.
@@ -135,6 +148,12 @@ impl<T> Demands<T> {
             into.push(DemandedSecret { name, kind, source, is_ready: slot.is_settled() });
             true
         });
+    }
+
+    fn names(&self, into: &mut BTreeSet<String>) {
+        let entries = self.entries.lock();
+        let used = entries.iter().filter(|(_, entry)| entry.slot.strong_count() > 0);
+        into.extend(used.map(|(key, _)| key.name.clone()));
     }
 
     /// The slot, if anybody uses it.
@@ -219,15 +238,35 @@ impl SecretManager {
     /// Another name or kind than what is demanded, material that cannot be loaded, and rules that one of the contexts could not use. What was
     /// in the slot stays there; a first secret that is refused settles the slot, as in Envoy.
     pub fn set(&self, demanded: &DemandedSecret, secret: &proto::Secret, path: &Path<'_>) -> Result<(), Reject> {
-        let result = self.load_and_publish(demanded, secret, path);
+        let result = self.deliver(demanded, secret, path);
         match result {
-            Ok(()) => bump(&self.arrived),
+            Ok(()) => {
+                self.note_files(demanded, secret);
+                bump(&self.arrived);
+            }
             Err(_) => self.settle(demanded),
         }
         result
     }
 
-    fn load_and_publish(
+    /// Whether any context still has the slot.
+    pub(super) fn is_used(&self, demanded: &DemandedSecret) -> bool {
+        match demanded.kind {
+            SecretKind::TlsCertificate => self.dynamic_certificates.find(demanded).is_some(),
+            SecretKind::ValidationContext => self.dynamic_validation_contexts.find(demanded).is_some(),
+        }
+    }
+
+    /// The names of all that is demanded.
+    pub(super) fn names(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        self.dynamic_certificates.names(&mut names);
+        self.dynamic_validation_contexts.names(&mut names);
+        names
+    }
+
+    /// Loads a secret and puts it into its slot.
+    pub(super) fn deliver(
         &self,
         demanded: &DemandedSecret,
         secret: &proto::Secret,
@@ -241,7 +280,7 @@ impl SecretManager {
         match (demanded.kind, r#type) {
             (SecretKind::TlsCertificate, Some(Type::TlsCertificate(certificate))) => {
                 let path = path.field("tls_certificate");
-                let loaded = Arc::new(config::tls_certificate(certificate, &path)?);
+                let loaded = Arc::new(config::tls_certificate(certificate, Origin::Delivered, &path)?);
                 let Some(slot) = self.dynamic_certificates.find(demanded) else { return Ok(()) };
                 let contexts = self.contexts();
                 let users = contexts.iter().filter(|context| context.uses_certificate(&slot));
@@ -254,7 +293,7 @@ impl SecretManager {
             }
             (SecretKind::ValidationContext, Some(Type::ValidationContext(context))) => {
                 let path = path.field("validation_context");
-                let loaded = Arc::new(config::validation_context(context, &path)?);
+                let loaded = Arc::new(config::validation_context(context, Origin::Delivered, &path)?);
                 let Some(slot) = self.dynamic_validation_contexts.find(demanded) else { return Ok(()) };
                 let contexts = self.contexts();
                 let users = contexts.iter().filter(|context| context.uses_validation(&slot));

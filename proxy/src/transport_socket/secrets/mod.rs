@@ -17,14 +17,17 @@ use tokio::sync::watch;
 use xds_protos::envoy::extensions::transport_sockets::tls::v3 as proto;
 use xds_protos::envoy::extensions::transport_sockets::tls::v3::secret::Type;
 
-use super::tls::{DownstreamTls, UpstreamTls, config};
+use super::tls::config::{self, Origin};
+use super::tls::{DownstreamTls, UpstreamTls};
 use crate::config::{Dependency, Path, Reject};
 
 pub mod dynamic;
+mod files;
 mod redact;
 
-use dynamic::Demands;
 pub use dynamic::{DemandedSecret, SecretKind};
+use dynamic::{Demands, Id};
+use files::FileBacked;
 pub use redact::redacted;
 
 /// Envoy's secret manager and context manager.
@@ -35,6 +38,9 @@ pub struct SecretManager {
     dynamic_validation_contexts: Demands<ValidationContext>,
     demands_changed: watch::Sender<u64>,
     arrived: watch::Sender<u64>,
+    /// Delivered secrets that name files.
+    files: Mutex<BTreeMap<Id, FileBacked>>,
+    files_changed: watch::Sender<u64>,
     contexts: Mutex<Vec<WeakContext>>,
 }
 
@@ -48,6 +54,8 @@ impl Default for SecretManager {
             dynamic_validation_contexts: Demands::new(demands_changed.clone()),
             demands_changed,
             arrived: watch::Sender::default(),
+            files: Mutex::default(),
+            files_changed: watch::Sender::default(),
             contexts: Mutex::default(),
         }
     }
@@ -86,11 +94,12 @@ impl SecretManager {
         let proto::Secret { name, r#type } = secret;
         match r#type {
             Some(Type::TlsCertificate(certificate)) => {
-                let loaded = config::tls_certificate(certificate, &path.field("tls_certificate"))?;
+                let loaded = config::tls_certificate(certificate, Origin::Configured, &path.field("tls_certificate"))?;
                 insert(&mut self.certificates.lock(), name, loaded, path)
             }
             Some(Type::ValidationContext(context)) => {
-                let loaded = config::validation_context(context, &path.field("validation_context"))?;
+                let loaded =
+                    config::validation_context(context, Origin::Configured, &path.field("validation_context"))?;
                 insert(&mut self.validation_contexts.lock(), name, loaded, path)
             }
             Some(Type::SessionTicketKeys(_)) => {
