@@ -27,6 +27,7 @@ use crate::config::{Path, Reject, values};
 use crate::discovery::DynamicResources;
 use crate::net::Address;
 use crate::runtime::Layer;
+use crate::server::watchdog::{WatchdogConfig, WatchdogsConfig};
 use crate::stats::StatsConfig;
 
 pub use load::{LoadError, Loaded, load};
@@ -40,6 +41,7 @@ pub struct Bootstrap {
     /// How often interval histograms turn over.
     pub stats_flush_interval: Duration,
     pub header_prefix: String,
+    pub watchdogs: WatchdogsConfig,
     /// `envoy.resource_monitors.global_downstream_max_connections`.
     pub max_downstream_connections: Option<u64>,
     /// Where the rest of the configuration comes from.
@@ -84,8 +86,8 @@ impl Bootstrap {
             deferred_stat_options: _, // statistics are always made at first use
             stats_config,
             stats_flush_interval,
-            watchdog: _,
-            watchdogs: _, // a worker that stops ends the process; there is no other watchdog to set
+            watchdog,
+            watchdogs,
             tracing,
             layered_runtime,
             admin,
@@ -151,6 +153,17 @@ impl Bootstrap {
         }
         let dynamic = dynamic_resources.as_ref();
         let dynamic = dynamic.map(|dynamic| DynamicResources::build(dynamic, &path.field("dynamic_resources")));
+        let watchdogs = match (&watchdogs, &watchdog) {
+            (Some(_), Some(_)) => {
+                return Err(path.field("watchdog").reject("Only one of watchdog or watchdogs should be set!"));
+            }
+            (Some(watchdogs), None) => WatchdogsConfig::build(watchdogs, &path.field("watchdogs"))?,
+            (None, Some(watchdog)) => {
+                let both = WatchdogConfig::build(watchdog, &path.field("watchdog"))?;
+                WatchdogsConfig { main_thread: both, workers: both }
+            }
+            (None, None) => WatchdogsConfig::default(),
+        };
         let static_resources = static_resources.unwrap_or_default();
         Ok(Bootstrap {
             node: node.unwrap_or_default(),
@@ -167,6 +180,7 @@ impl Bootstrap {
                 None => None,
             },
             dynamic: dynamic.transpose()?.unwrap_or_default(),
+            watchdogs,
             cluster_manager,
             typed_dns_resolver_config,
             clusters: static_resources.clusters,

@@ -77,6 +77,7 @@ async fn serve(options: RunOptions, mut bootstrap: Bootstrap, loaded: Loaded) ->
         return Ok(None);
     }
     let server = Server::new(cx.clone());
+    server.watchdogs.set(bootstrap.watchdogs);
     server.on_reopen_logs(|| {
         if let Err(error) = crate::logging::reopen() {
             tracing::error!("cannot reopen the log file: {error}");

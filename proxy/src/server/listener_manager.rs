@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 
 use super::drain::DrainState;
+use super::watchdog::{self, WatchdogsConfig};
 use super::worker::{Command, Event, Workers};
 use super::{DrainStrategy, ServerOptions};
 use crate::cluster::ClusterManager;
@@ -163,6 +164,18 @@ impl ListenerManager {
     }
 
     /// Ends the workers.
+    /// Has every worker touch its heartbeat.
+    ///
+    /// # Errors
+    /// When the system gives no thread to watch them.
+    pub fn watch(&self, config: WatchdogsConfig) -> io::Result<()> {
+        watchdog::watch(config, self.options.concurrency, &self.registry, |worker, heartbeat, start, interval| {
+            if let Some(workers) = &*self.workers.borrow() {
+                workers.send(worker, Command::Beat(heartbeat, start, interval));
+            }
+        })
+    }
+
     pub fn exit(&self) {
         if let Some(workers) = self.workers.borrow_mut().take() {
             workers.exit();

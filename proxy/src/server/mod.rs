@@ -10,6 +10,7 @@ mod process;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+pub mod watchdog;
 pub mod worker;
 
 pub use process::{DrainListeners, Server, ServerState, prepare};

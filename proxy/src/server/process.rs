@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use super::drain::DrainState;
 use super::init::InitManager;
 use super::listener_manager::ListenerManager;
+use super::watchdog::WatchdogsConfig;
 use super::worker::Event;
 use crate::config::BuildCx;
 use crate::stats::StatBlock;
@@ -73,6 +74,8 @@ pub struct Server {
     state: Cell<ServerState>,
     health_failed: Cell<bool>,
     graceful: Cell<bool>,
+    /// How threads are watched; read when the workers start.
+    pub watchdogs: Cell<WatchdogsConfig>,
     quit: Notify,
     reopen: RefCell<Vec<Box<dyn Fn()>>>,
 }
@@ -106,6 +109,7 @@ impl Server {
             state: Cell::new(ServerState::PreInitializing),
             health_failed: Cell::new(false),
             graceful: Cell::new(false),
+            watchdogs: Cell::default(),
             quit: Notify::new(),
             reopen: RefCell::default(),
             cx,
@@ -196,6 +200,7 @@ impl Server {
             return if let End::Failed(why) = end { Err(why) } else { Ok(()) };
         }
         let mut events = self.listeners.start().map_err(|error| format!("cannot start the workers: {error}"))?;
+        self.listeners.watch(self.watchdogs.get()).map_err(|error| format!("cannot start the watchdog: {error}"))?;
         let took = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.stats.record(ServerStats::INITIALIZATION_TIME_MS, took);
         self.set_state(ServerState::Live);

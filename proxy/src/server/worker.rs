@@ -7,11 +7,13 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::{LocalSet, spawn_local};
 
+use super::watchdog::Heartbeat;
 use crate::cluster::{ClusterEvent, ClusterManager};
 use crate::listener::Listener;
 use crate::listener::bind::ListenSocket;
@@ -42,6 +44,8 @@ pub(super) enum Command {
     /// Say when the listeners that were told to stop have.
     Stopped(oneshot::Sender<()>),
     Remove(ListenerId),
+    /// Touch this from now on, by this clock and at this interval.
+    Beat(Arc<Heartbeat>, Instant, Duration),
     Take(ListenerId, Box<Handed>),
     /// End the thread: what still runs is dropped.
     Exit,
@@ -172,6 +176,9 @@ async fn serve(index: usize, mut commands: UnboundedReceiver<Command>, links: Li
                 });
             }
             Command::Remove(id) => listeners.remove(id),
+            Command::Beat(heartbeat, start, interval) => {
+                spawn_local(heartbeat.beat(start, interval));
+            }
             Command::Take(id, handed) => listeners.take(id, *handed),
             Command::Exit => return,
         }
