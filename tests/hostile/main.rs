@@ -6,13 +6,19 @@
 
 mod bounds;
 mod canonical;
+mod floods;
 mod http2_requests;
 mod requests;
 mod responses;
+mod silence;
 
-use tests::proxy::Proxy;
+use tests::proxy::{Options, Proxy};
 use tests::proxy_under_test;
 
 fn start(config: &str) -> Proxy {
-    Proxy::start(proxy_under_test(env!("CARGO_BIN_EXE_proxy-under-test")), config)
+    start_with(config, &Options::default())
+}
+
+fn start_with(config: &str, options: &Options<'_>) -> Proxy {
+    Proxy::start_with(proxy_under_test(env!("CARGO_BIN_EXE_proxy-under-test")), config, options)
 }

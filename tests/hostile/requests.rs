@@ -1,10 +1,11 @@
-//! Hostile clients of HTTP/1.
+//! Hostile clients of HTTP/1, and of what stands before it.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tests::certificates::Authority;
 use tests::client::{Client, End};
-use tests::config::{TO_UP, bootstrap, cluster, hcm, listener};
+use tests::config::{TO_UP, bootstrap, chain, cluster, hcm, listener, listener_with, tls};
 use tests::proxy::Proxy;
 use tests::upstream::{Seen, Upstream, ok};
 
@@ -18,10 +19,6 @@ const QUIET: Duration = Duration::from_millis(150);
 /// Longer inputs are not sent byte by byte.
 const BYTEWISE_UP_TO: usize = 400;
 
-fn cases() -> Vec<Case> {
-    parse(include_str!("data/http1_requests.txt"), KEYS)
-}
-
 fn config(upstream: u16) -> String {
     let quick = "delayed_close_timeout: 0.2s\n";
     let http = |options: &str| format!("{quick}http_protocol_options: {{ {options} }}\n");
@@ -30,6 +27,33 @@ fn config(upstream: u16) -> String {
         listener("http10", &hcm(TO_UP, &http("accept_http_10: true"))),
         listener("trailers", &hcm(TO_UP, &http("enable_trailers: true"))),
         listener("ws", &hcm(TO_UP, &format!("{quick}upgrade_configs: [ {{ upgrade_type: websocket }} ]\n"))),
+    ];
+    bootstrap(&listeners.concat(), &cluster("up", upstream, ""))
+}
+
+/// Listeners with listener filters and TLS.
+fn connections(upstream: u16, certificates: &std::path::Path) -> String {
+    let filter = |name: &str, kind: &str, fields: &str| {
+        format!(
+            "listener_filters:\n- name: envoy.filters.listener.{name}\n  typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.listener.{name}.v3.{kind}{fields} }}\n"
+        )
+    };
+    let context = format!(
+        "common_tls_context:\n  tls_certificates:\n  - certificate_chain: {{ filename: \"{0}/server.pem\" }}\n    private_key: {{ filename: \"{0}/server.key\" }}\n",
+        certificates.display()
+    );
+    let http = hcm(TO_UP, "delayed_close_timeout: 0.2s\nuse_remote_address: true\n");
+    let secure = chain(&http, &tls("DownstreamTlsContext", &context));
+    let plain = chain(&http, "");
+    let proxied = |fields: &str| filter("proxy_protocol", "ProxyProtocol", fields);
+    let listeners = [
+        listener_with("proxied", &plain, &proxied("")),
+        listener_with("optional", &plain, &proxied(", allow_requests_without_proxy_protocol: true")),
+        listener_with("v2", &plain, &proxied(", disallowed_versions: [ V1 ]")),
+        listener_with("tls", &secure, ""),
+        listener_with("inspected", &secure, &filter("tls_inspector", "TlsInspector", "")),
+        listener_with("sniffed", &plain, &filter("http_inspector", "HttpInspector", "")),
+        listener_with("edge", &plain, ""),
     ];
     bootstrap(&listeners.concat(), &cluster("up", upstream, ""))
 }
@@ -68,9 +92,20 @@ struct Run {
 #[test]
 fn every_request_gets_what_it_is_owed() {
     let (upstream, record) = recording();
-    let mut run =
-        Run { proxy: crate::start(&config(upstream.port)), record, failures: Vec::new(), refused: Vec::new() };
-    for case in &cases() {
+    run(&parse(include_str!("data/http1_requests.txt"), KEYS), &config(upstream.port), record);
+}
+
+#[test]
+fn every_connection_gets_what_it_is_owed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    Authority::new(folder.path(), "ca").leaf(folder.path(), "server", &["a.test"]);
+    let (upstream, record) = recording();
+    run(&parse(include_str!("data/connections.txt"), KEYS), &connections(upstream.port, folder.path()), record);
+}
+
+fn run(cases: &[Case], config: &str, record: Arc<Mutex<Record>>) {
+    let mut run = Run { proxy: crate::start(config), record, failures: Vec::new(), refused: Vec::new() };
+    for case in cases {
         let bytes = case.bytes();
         run.case(case, "", &[&bytes]);
         if bytes.len() <= BYTEWISE_UP_TO {

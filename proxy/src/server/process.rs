@@ -275,8 +275,12 @@ impl Signals {
     }
 }
 
-/// Once, before anything else: panics go to the log, and the process may have as many descriptors as it is allowed.
+/// Once, before anything else: panics go to the log, memory is counted in small pages, and the process may have as many
+/// descriptors as it is allowed.
 pub fn prepare() {
+    if let Err(error) = sys::refuse_huge_pages() {
+        tracing::debug!("huge pages stay: {error}");
+    }
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         tracing::error!("panic in thread {}: {panic}", thread.name().unwrap_or("?"));

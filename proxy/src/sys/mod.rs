@@ -11,7 +11,7 @@ mod process;
 mod socket;
 mod time;
 
-pub use allocator::give_back_memory;
+pub use allocator::{give_back_memory, refuse_huge_pages};
 pub use interfaces::interface_addresses;
 pub use limit::{FileLimit, file_limit, raise_file_limit};
 pub use pipe::{Pipe, SpliceError};

@@ -6,8 +6,8 @@ use crate::http::check::details;
 use crate::stats::StatBlock;
 use crate::stats::names::Http1Stats;
 
-/// Holds when `request_headers_timeout` is not configured: nobody needs a minute for one head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Holds when `request_headers_timeout` is not configured, from a head's first byte to its last: nobody needs longer.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How header names are spelled when a message is written (`Http1ProtocolOptions.header_key_format`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

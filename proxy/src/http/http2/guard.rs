@@ -33,6 +33,9 @@ const GATHER: usize = 16 * 1024;
 /// Bytes read each time the driver runs. What frames cost beyond their bytes (a head of a thousand tiny fields) is bounded by
 /// this until the driver has looked, and other connections of the thread get their turn.
 const READ_BUDGET: usize = 64 * 1024;
+/// Streams opened by the peer each time the driver runs: `h2` tells of those that it had to reset only afterwards, and each has
+/// begun to cost something by then.
+const OPEN_BUDGET: u32 = 64;
 /// Heads whose size nobody has asked for yet; more than streams can wait to be accepted.
 const HEADS: usize = 4096;
 
@@ -58,6 +61,8 @@ struct Shared {
     announce: Cell<bool>,
     /// Bytes that may still be read before the driver runs again.
     read_budget: Cell<usize>,
+    /// Streams that may still be opened before then.
+    open_budget: Cell<u32>,
     bytes_received: Cell<u64>,
     bytes_sent: Cell<u64>,
     last_read: Cell<Instant>,
@@ -129,6 +134,7 @@ pub fn guard(io: Io, limits: FloodLimits, stats: StatBlock<Http2Stats>) -> (Guar
         settings_applied: Cell::new(0),
         announce: Cell::new(false),
         read_budget: Cell::new(READ_BUDGET),
+        open_budget: Cell::new(OPEN_BUDGET),
         bytes_received: Cell::new(0),
         bytes_sent: Cell::new(0),
         last_read: Cell::new(now),
@@ -191,6 +197,7 @@ impl Wire {
     /// To be called each time the driver runs, before it polls `h2`.
     pub fn begin(&self) {
         self.0.read_budget.set(READ_BUDGET);
+        self.0.open_budget.set(OPEN_BUDGET);
     }
 
     /// Announces the end of the connection without refusing anything yet: a GOAWAY with the highest stream id, of which `h2`
@@ -262,6 +269,10 @@ impl Shared {
                 Event::Header(frame) => match frame.kind {
                     kind::HEADERS if frames.side == Side::Server && frame.stream_id > frames.flood.max_stream_id() => {
                         frames.note_head(frame.stream_id, frame.wire_len());
+                        match self.open_budget.get() {
+                            0 => self.read_budget.set(0),
+                            left => self.open_budget.set(left - 1),
+                        }
                     }
                     kind::CONTINUATION if frames.side == Side::Server => {
                         frames.note_continuation(frame.stream_id, frame.wire_len());

@@ -19,7 +19,7 @@ use crate::transport_socket::Downstream;
 
 /// The bound on handshakes where `transport_socket_connect_timeout` sets none. Envoy has none; a silent client would hold
 /// a descriptor and a TLS session for ever.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl WorkerListeners {
     /// From accept to the end. `hand_off`: whether the connection may still go to the listener of its original destination.

@@ -32,6 +32,7 @@ use futures_util::future::LocalBoxFuture;
 use prost::Message;
 use prost_types::Any;
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::{Instant, timeout_at};
 use xds_protos::envoy::extensions::filters::network::http_connection_manager::v3 as proto;
 
 use crate::cluster::ClusterManager;
@@ -53,6 +54,8 @@ pub use response_headers::is_grpc;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A peer that says nothing at all is not kept longer than this while the codec is not known.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(3600);
+/// And one that has begun with the preface must finish it within this.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The filter as built.
 pub struct HttpConnectionManager {
@@ -94,8 +97,8 @@ impl HttpConnectionManager {
                 match alpn.as_deref() {
                     Some("h2") => Protocol::Http2,
                     Some("http/1.1" | "http/1.0") => Protocol::Http11,
-                    _ => match tokio::time::timeout(FIRST_BYTES_TIMEOUT, sniff(&mut io)).await {
-                        Ok(Ok(Some(protocol))) => protocol,
+                    _ => match sniff(&mut io).await {
+                        Ok(Some(protocol)) => protocol,
                         _ => return,
                     },
                 }
@@ -147,8 +150,9 @@ fn count_end(stats: &StatBlock<HttpStats>, end: &ConnectionEnd) {
 /// closed without a byte.
 async fn sniff(io: &mut Io) -> io::Result<Option<Protocol>> {
     let mut seen = BytesMut::new();
+    let mut deadline = Instant::now() + FIRST_BYTES_TIMEOUT;
     loop {
-        poll_fn(|cx| io.poll_read_ready(cx)).await?;
+        timeout_at(deadline, poll_fn(|cx| io.poll_read_ready(cx))).await??;
         let mut buf = [0_u8; 64];
         let mut buf = ReadBuf::new(&mut buf);
         poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, &mut buf)).await?;
@@ -166,5 +170,6 @@ async fn sniff(io: &mut Io) -> io::Result<Option<Protocol>> {
             io.unread(seen);
             return Ok(Some(if same { Protocol::Http2 } else { Protocol::Http11 }));
         }
+        deadline = deadline.min(Instant::now() + PREFACE_TIMEOUT);
     }
 }
