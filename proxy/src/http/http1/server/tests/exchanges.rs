@@ -124,7 +124,7 @@ fn the_first_limit_of_a_stream_ends_half_a_head() {
         (ServerSettings { request_timeout: limit(5), ..idle(7) }, BadRequestKind::RequestTimeout, 5),
         (ServerSettings { max_stream_duration: limit(3), ..idle(7) }, BadRequestKind::MaxDuration, 3),
         (ServerSettings { request_headers_timeout: limit(2), ..idle(7) }, BadRequestKind::HeadTimeout, 2),
-        (idle(300), BadRequestKind::HeadTimeout, 60),
+        (idle(300), BadRequestKind::HeadTimeout, 15),
     ];
     for (settings, kind, seconds) in cases {
         run(async {
