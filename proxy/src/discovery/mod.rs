@@ -275,3 +275,6 @@ fn decode<M: Message + Default + Name>(resource: &Resource) -> Result<M, Reject>
     }
     M::decode(resource.any.value.clone()).map_err(|error| refuse("", &format!("a {name}"), &error.to_string()))
 }
+
+#[cfg(test)]
+mod tests;
