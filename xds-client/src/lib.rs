@@ -5,9 +5,12 @@
 //! |---|---|---|
 //! | [`TypeUrl`], [`Resource`], [`Update`], [`Rejected`] | the words | no |
 //! | [`Handler`], [`Subscriptions`] | the two sides that a user meets | no |
+//! | [`session`], [`BackOff`] | the protocol as a state machine | no |
 //! | [`run`] | the driver of one stream | through a transport |
 //! | [`transport`] | HTTP/2 over any byte stream, tonic's channel | yes |
 //! | [`watch`] | files that are replaced by moves | inotify |
+//! | [`FileSource`] | resources from a watched file | yes |
+//! | `server` (feature) | a small management server | yes |
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -42,16 +45,23 @@
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::todo)
 )]
 
+mod back_off;
+mod codec;
 mod driver;
 mod file;
 mod handler;
 mod options;
 mod resource;
+#[cfg(feature = "server")]
+pub mod server;
+pub mod session;
 mod subscriptions;
+mod token_bucket;
 pub mod transport;
 mod type_url;
 pub mod watch;
 
+pub use back_off::BackOff;
 pub use driver::run;
 pub use file::FileSource;
 pub use handler::{Handler, Missing, StreamEvent};

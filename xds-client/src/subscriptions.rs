@@ -34,6 +34,9 @@ pub const WILDCARD: &str = "*";
 pub(crate) enum Command {
     Subscribe { type_url: TypeUrl, name: String, initial_fetch_timeout: Duration },
     Unsubscribe { type_url: TypeUrl, name: String },
+    Refresh(TypeUrl),
+    Pause(TypeUrl),
+    Resume(TypeUrl),
 }
 
 impl Subscriptions {
@@ -57,6 +60,22 @@ impl Subscriptions {
     /// Wants this resource no more. `*` ends a wildcard subscription and leaves those by name.
     pub fn unsubscribe(&self, type_url: TypeUrl, name: impl Into<String>) {
         self.send(Command::Unsubscribe { type_url, name: name.into() });
+    }
+
+    /// In state of the world, has the names sent again, as Envoy does when it makes a cluster anew. Delta does nothing.
+    pub fn refresh(&self, type_url: TypeUrl) {
+        self.send(Command::Refresh(type_url));
+    }
+
+    /// Holds back what is to be sent of a type, its ACKs and NACKs included, until as many calls of [`Self::resume`].
+    /// Envoy holds back CDS while clusters warm.
+    pub fn pause(&self, type_url: TypeUrl) {
+        self.send(Command::Pause(type_url));
+    }
+
+    /// See [`Self::pause`].
+    pub fn resume(&self, type_url: TypeUrl) {
+        self.send(Command::Resume(type_url));
     }
 
     fn send(&self, command: Command) {

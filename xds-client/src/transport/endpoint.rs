@@ -18,6 +18,7 @@ impl Endpoint {
 }
 
 impl Transport for Endpoint {
+    type Body = tonic::body::Body;
     type Service = tonic::transport::Channel;
 
     async fn connect(&self) -> Result<Self::Service, BoxError> {

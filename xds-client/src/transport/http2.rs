@@ -64,6 +64,7 @@ where
     Io: AsyncRead + AsyncWrite + Unpin + 'static,
     E: Into<BoxError>,
 {
+    type Body = Incoming;
     type Service = Connection;
 
     async fn connect(&self) -> Result<Connection, BoxError> {

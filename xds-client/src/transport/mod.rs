@@ -22,8 +22,10 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// Neither the transport, its service nor the futures need be `Send`: the driver runs where it is polled.
 pub trait Transport {
+    /// The body of its responses.
+    type Body: http_body::Body<Error: Into<BoxError>> + Send + 'static;
     /// What calls are made on: a [`tower::Service`] from HTTP requests to responses.
-    type Service: GrpcService<tonic::body::Body, ResponseBody: Send + 'static>;
+    type Service: GrpcService<tonic::body::Body, ResponseBody = Self::Body>;
 
     /// A fresh connection. Should fail rather than hang: the driver sets no deadline of its own.
     ///
