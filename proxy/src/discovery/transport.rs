@@ -20,6 +20,7 @@ use crate::transport_socket::ConnectOptions;
 pub(super) struct ClusterTransport(pub Arc<ClusterSlot>);
 
 impl Transport for ClusterTransport {
+    type Body = hyper::body::Incoming;
     type Service = Connection;
 
     async fn connect(&self) -> Result<Connection, BoxError> {
