@@ -13,7 +13,7 @@ use xds_protos::envoy::config::route::v3::RouteConfiguration;
 use xds_protos::envoy::extensions::transport_sockets::tls::v3::Secret;
 
 use super::*;
-use crate::server::testing::{Running, eventually, on_control, options, proto};
+use crate::server::testing::{Running, on_control, options, proto};
 use crate::stats::names::{ClusterManagerStats, ListenerManagerStats, SubscriptionStats};
 
 struct Rig {
@@ -305,7 +305,7 @@ fn a_listener_may_take_the_address_of_one_that_goes() {
         assert!(rejected[0].1.contains("duplicate address"), "{rejected:?}");
         assert_eq!(rig.send(TypeUrl::LISTENER, vec![listener(&at("b"))], &["a"], false), []);
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        eventually("the old listener lets go", || std::net::TcpStream::connect(address).is_ok()).await;
+        rig.running.server.listeners.stopped().await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         assert_eq!(get(&mut stream).await, "b");
     });
