@@ -25,6 +25,8 @@ groups! {
     tls,
     /// Formats, operators and filters of access logs.
     access_log,
+    /// Lines at other moments than the end (`access_log_options`).
+    log_types,
     /// Deadlines of every kind.
     timeouts,
     /// local_reply_config.

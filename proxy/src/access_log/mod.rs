@@ -1,6 +1,7 @@
 //! `envoy.config.accesslog.v3.AccessLog`: a line for each request or connection.
 //!
-//! The connection manager, the TCP proxy and listeners call [`AccessLog::log`] when a stream or connection ends. A line is
+//! The connection manager, the TCP proxy and listeners call [`AccessLog::log`] when a stream or connection ends,
+//! and at the other moments that their `access_log_options` name ([`AccessLogType`]). A line is
 //! formatted into the worker's own buffer ([`sink`]); a thread for each file writes the buffers out.
 //!
 //! Deliberately missing, and refused: gRPC and OpenTelemetry loggers, filters on metadata, CEL.

@@ -9,6 +9,7 @@ pub mod headers;
 pub mod http1;
 pub mod http2;
 pub mod local_replies;
+pub mod log_types;
 pub mod paths;
 pub mod rewrites;
 pub mod routing;

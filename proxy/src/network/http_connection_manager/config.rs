@@ -364,6 +364,10 @@ fn flush_interval(
     options: &hcm::HcmAccessLogOptions,
     path: &Path<'_>,
 ) -> Result<Option<Duration>, Reject> {
+    if p.access_log_options.is_some() && (p.flush_access_log_on_new_request || p.access_log_flush_interval.is_some()) {
+        let why = "expected either this or the older flush_access_log_on_new_request and access_log_flush_interval";
+        return Err(path.field("access_log_options").reject(why));
+    }
     let interval = options.access_log_flush_interval.or(p.access_log_flush_interval);
     limit(interval.as_ref(), None, &path.field("access_log_flush_interval"))
 }

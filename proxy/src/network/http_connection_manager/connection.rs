@@ -158,7 +158,11 @@ impl CodecService for HcmConnection {
             stats.inc(class);
         }
         self.count_code(info.response_code);
-        self.log_refused(bad.head.as_deref(), Some(&head), &mut info);
+        if !config.access_logs.is_empty() {
+            let mut logged = head.clone();
+            logged.headers.insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+            self.log_refused(bad.head.as_deref(), Some(&logged), &mut info);
+        }
         Reply { head, body, close_connection: true, stream: Rc::new(()) }
     }
 

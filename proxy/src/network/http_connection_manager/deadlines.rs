@@ -26,6 +26,14 @@ pub enum Expired {
     RouteMaxDuration,
 }
 
+/// What a moment is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    Limit(Expired),
+    /// `access_log_flush_interval`: a line of the access log. Nothing ends.
+    Log,
+}
+
 /// The limits. All are off until set.
 pub struct Deadlines {
     idle_timeout: Cell<Option<Duration>>,
@@ -35,6 +43,7 @@ pub struct Deadlines {
     route_timeout: Cell<Option<Duration>>,
     route: Cell<Option<Instant>>,
     route_max_duration: Cell<Option<Instant>>,
+    log: Cell<Option<Instant>>,
 }
 
 impl Deadlines {
@@ -47,6 +56,7 @@ impl Deadlines {
             route_timeout: Cell::new(None),
             route: Cell::new(None),
             route_max_duration: Cell::new(None),
+            log: Cell::new(None),
         }
     }
 
@@ -77,6 +87,11 @@ impl Deadlines {
         self.route_max_duration.set(at);
     }
 
+    /// When the next line of the access log is due.
+    pub fn set_log(&self, at: Option<Instant>) {
+        self.log.set(at);
+    }
+
     /// The request has arrived whole.
     pub fn request_complete(&self, at: Instant) {
         self.request.set(None);
@@ -88,7 +103,7 @@ impl Deadlines {
     }
 
     /// The earliest limit and which it is.
-    pub fn next(&self) -> Option<(Instant, Expired)> {
+    pub fn next(&self) -> Option<(Instant, Due)> {
         let idle = self.idle_timeout.get().and_then(|timeout| self.last_activity.get().checked_add(timeout));
         [
             (self.route.get(), Expired::Route),
@@ -98,7 +113,8 @@ impl Deadlines {
             (idle, Expired::Idle),
         ]
         .into_iter()
-        .filter_map(|(at, which)| Some((at?, which)))
+        .filter_map(|(at, which)| Some((at?, Due::Limit(which))))
+        .chain(self.log.get().map(|at| (at, Due::Log)))
         .min_by_key(|(at, _)| *at)
     }
 }
@@ -111,7 +127,7 @@ pub struct LazyTimer {
 
 impl LazyTimer {
     /// `Ready` when the earliest of `deadlines` is due at `now`.
-    pub fn poll(&mut self, cx: &mut Context<'_>, deadlines: &Deadlines) -> Poll<Expired> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, deadlines: &Deadlines) -> Poll<Due> {
         loop {
             let Some((at, which)) = deadlines.next() else { return Poll::Pending };
             let at = tokio::time::Instant::from_std(at);
@@ -145,16 +161,22 @@ mod tests {
         let limits = Deadlines::new(start);
         assert_eq!(limits.next(), None);
         limits.set_idle(Some(5 * second));
-        assert_eq!(limits.next(), Some((start + 5 * second, Expired::Idle)));
+        assert_eq!(limits.next(), Some((start + 5 * second, Due::Limit(Expired::Idle))));
         limits.set_request(Some(start + 2 * second));
-        assert_eq!(limits.next(), Some((start + 2 * second, Expired::Request)));
+        assert_eq!(limits.next(), Some((start + 2 * second, Due::Limit(Expired::Request))));
         limits.set_route_timeout(Some(second));
-        assert_eq!(limits.next(), Some((start + 2 * second, Expired::Request)), "the request is not complete");
+        assert_eq!(
+            limits.next(),
+            Some((start + 2 * second, Due::Limit(Expired::Request))),
+            "the request is not complete"
+        );
         limits.request_complete(start + second);
-        assert_eq!(limits.next(), Some((start + 2 * second, Expired::Route)));
+        assert_eq!(limits.next(), Some((start + 2 * second, Due::Limit(Expired::Route))));
         limits.set_route_timeout(None);
         limits.touch(start + 3 * second);
-        assert_eq!(limits.next(), Some((start + 8 * second, Expired::Idle)));
+        assert_eq!(limits.next(), Some((start + 8 * second, Due::Limit(Expired::Idle))));
+        limits.set_log(Some(start + 4 * second));
+        assert_eq!(limits.next(), Some((start + 4 * second, Due::Log)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -168,7 +190,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(9)).await;
         limits.touch(tokio::time::Instant::now().into_std());
         let fired = std::future::poll_fn(|cx| timer.poll(cx, &limits)).await;
-        assert_eq!(fired, Expired::Idle);
+        assert_eq!(fired, Due::Limit(Expired::Idle));
         assert_eq!(tokio::time::Instant::now().into_std() - start, Duration::from_secs(19));
     }
 }

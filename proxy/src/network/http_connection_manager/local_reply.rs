@@ -134,12 +134,14 @@ fn rewrite(
             info.response_code = status.as_u16();
         }
     }
-    info.local_reply_body = Some(body.clone()).filter(|body| !body.is_empty());
     match mapper.and_then(|mapper| mapper.format.as_ref()).or(config.body_format.as_ref()) {
         None => HeaderValue::from_static("text/plain"),
         Some(format) => {
             let mut out = Vec::with_capacity(256);
+            info.local_reply_body = Some(body.clone()).filter(|body| !body.is_empty());
             format.write(&context(request, head, info), &mut out);
+            // Logs, which come later, do not have it, as in Envoy.
+            info.local_reply_body = None;
             *body = out.into();
             format.content_type.clone()
         }

@@ -2,7 +2,7 @@
 //!
 //! The codec calls [`Connection::call`]; the future it gets holds the whole request, and dropping it is how a request
 //! is cancelled. [`Stream`] is what outlives that future: the reply's body and the codec keep it until the last byte is
-//! written, and its `Drop` is the one exit, where gauges fall and the access log is written.
+//! written, and its `Drop` ([`end`]) is the one exit, where gauges fall and the access log is written.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -15,16 +15,22 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::config::{FilterChain, HcmConfig, StripPort, Upgrade};
 use super::connection::HcmConnection;
-use super::deadlines::{Deadlines, Expired, LazyTimer};
+use super::deadlines::{Deadlines, Due, Expired, LazyTimer};
 use super::{is_grpc, local_reply, request_headers, response_headers};
-use crate::access_log::{AccessLogType, LogContext};
+use crate::access_log::AccessLogType;
 use crate::http::path::{self, PathVerdict};
-use crate::http::{Body, BodyError, BodySource, Frame, Protocol, Reply, Request, RequestHead, ResponseHead, StreamCtl};
+use crate::http::{Body, Protocol, Reply, Request, RequestHead, ResponseHead, StreamCtl};
 use crate::http_filters::router::{self, Outcome, RouterStream, Timeouts};
 use crate::http_filters::{LocalReply, Step, StreamCx};
 use crate::route::Action;
 use crate::stats::names::HttpStats;
 use crate::stream_info::{ResponseFlags, StreamInfo};
+
+mod end;
+
+use end::WatchedBody;
+
+const GRPC_DEADLINE_EXCEEDED: u16 = 4;
 
 /// A request's state from its head to its access log.
 pub struct Stream {
@@ -93,6 +99,7 @@ impl Stream {
         let start = self.cx.borrow().info.start;
         self.deadlines.set_idle(config.stream_idle_timeout);
         self.deadlines.set_request(config.request_timeout.and_then(|limit| start.checked_add(limit)));
+        self.deadlines.set_log(self.next_log(start));
         self.deadlines.set_max_duration(config.max_stream_duration.and_then(|limit| start.checked_add(limit)));
         if body.is_end_stream() && self.ctl.request_complete.get().is_none() {
             self.ctl.request_complete.set(Some(start));
@@ -127,8 +134,15 @@ impl Stream {
     }
 
     fn poll_deadline(&self, cx: &mut Context<'_>) -> Poll<Expired> {
-        self.note_request_end();
-        self.timer.borrow_mut().poll(cx, &self.deadlines)
+        loop {
+            self.note_request_end();
+            let which = std::task::ready!(self.timer.borrow_mut().poll(cx, &self.deadlines));
+            if let Due::Limit(which) = which {
+                return Poll::Ready(which);
+            }
+            self.log(AccessLogType::DownstreamPeriodic);
+            self.deadlines.set_log(self.next_log(Instant::now()));
+        }
     }
 
     fn note_request_end(&self) {
@@ -158,7 +172,9 @@ impl Stream {
             }
             Expired::MaxDuration => {
                 stats.inc(HttpStats::DOWNSTREAM_RQ_MAX_DURATION_REACHED);
-                LocalReply::new(status, "downstream duration timeout", "max_duration_timeout").into()
+                let mut reply = LocalReply::new(status, "downstream duration timeout", "max_duration_timeout");
+                reply.grpc_status = Some(GRPC_DEADLINE_EXCEEDED);
+                reply.into()
             }
             Expired::Route => router::timed_out(&self.cx.borrow().info).into(),
             Expired::RouteMaxDuration => router::max_stream_duration().into(),
@@ -170,6 +186,10 @@ impl Stream {
         if let Some(reply) = self.prepare() {
             self.malformed.set(reply.status == StatusCode::BAD_REQUEST);
             return reply.into();
+        }
+        if self.config().flush_access_log_on_new_request {
+            self.note_cluster();
+            self.log(AccessLogType::DownstreamStart);
         }
         let connection = self.connection.clone();
         let chain = match self.chain(&connection.config) {
@@ -330,16 +350,22 @@ impl Stream {
         Ok(by_manager.and_then(|upgrade| upgrade.filters.as_ref()).unwrap_or(&config.chain))
     }
 
+    /// Where the router has not been asked, or not yet, the route knows where it would go.
+    fn note_cluster(&self) {
+        let StreamCx { info, route, .. } = &mut *self.cx.borrow_mut();
+        if info.cluster.is_none() {
+            let head = self.head.borrow();
+            let slot = route.as_ref().and_then(|route| route.cluster(&head, &self.connection.clusters));
+            info.cluster = slot.and_then(|slot| slot.load());
+        }
+    }
+
     /// Gives a reply of our own its final form.
     fn local(self: &Rc<Self>, reply: LocalReply) -> Reply {
+        self.note_cluster();
         let (head, body) = {
             let request = self.head.borrow();
             let StreamCx { info, route, .. } = &mut *self.cx.borrow_mut();
-            if info.cluster.is_none() {
-                // The router was not asked, and the route knows where it would have gone.
-                let slot = route.as_ref().and_then(|route| route.cluster(&request, &self.connection.clusters));
-                info.cluster = slot.and_then(|slot| slot.load());
-            }
             info.flags = info.flags.with(reply.flags);
             info.response_code_details = Some(reply.details.clone());
             let route = route.as_ref().filter(|_| reply.on_route);
@@ -357,6 +383,7 @@ impl Stream {
         let config = self.config();
         let now = Instant::now();
         let mut close_connection = false;
+        let tunnel;
         {
             let request = self.head.borrow();
             let cx = &mut *self.cx.borrow_mut();
@@ -365,7 +392,7 @@ impl Stream {
             }
             response_headers::mutate(&mut head, Some(&request), config, now);
             cx.info.response_code = head.status.as_u16();
-            let tunnel = head.upgrade.is_some() || (request.method == Method::CONNECT && head.status.is_success());
+            tunnel = head.upgrade.is_some() || (request.method == Method::CONNECT && head.status.is_success());
             if (self.ctl.request_complete.get().is_none() || self.refused.get()) && !tunnel {
                 config.stats.inc(HttpStats::DOWNSTREAM_RQ_RESPONSE_BEFORE_RQ_COMPLETE);
                 close_connection = request.protocol != Protocol::Http2;
@@ -382,15 +409,22 @@ impl Stream {
             count_code(config, &self.connection, head.status.as_u16());
             self.responded.set(true);
             self.deadlines.touch(now);
-            if !config.access_logs.is_empty() {
-                *self.response.borrow_mut() = Some(head.clone());
-            }
             if self.connection.should_close_after_response() && !tunnel {
                 close_connection = true;
+            }
+            if !config.access_logs.is_empty() {
+                let mut logged = head.clone();
+                if close_connection && request.protocol != Protocol::Http2 {
+                    logged.headers.insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+                }
+                *self.response.borrow_mut() = Some(logged);
             }
             if tunnel {
                 self.connection.tunnel_started();
             }
+        }
+        if tunnel && config.flush_access_log_on_tunnel {
+            self.log(AccessLogType::DownstreamTunnelSuccessfullyEstablished);
         }
         let body = match body {
             Body::Stream(source) => Body::Stream(Box::new(WatchedBody { stream: self.clone(), source })),
@@ -457,133 +491,6 @@ impl RouterStream for Stream {
 
     fn scheme_match_upstream(&self) -> bool {
         self.config().scheme_transformation == super::config::SchemeTransformation::MatchUpstream
-    }
-}
-
-/// A response body under the stream's time limits.
-struct WatchedBody {
-    stream: Rc<Stream>,
-    source: Box<dyn BodySource>,
-}
-
-impl BodySource for WatchedBody {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
-        match self.source.poll_frame(cx) {
-            Poll::Ready(frame) => {
-                if !self.source.is_end_stream() {
-                    self.stream.deadlines.touch(Instant::now());
-                }
-                match &frame {
-                    Some(Ok(Frame::Trailers(trailers))) if !self.stream.config().access_logs.is_empty() => {
-                        *self.stream.trailers.borrow_mut() = Some(trailers.clone());
-                    }
-                    Some(Err(error)) => self.stream.upstream_broke_off(error),
-                    _ => {}
-                }
-                Poll::Ready(frame)
-            }
-            Poll::Pending => {
-                let which = std::task::ready!(self.stream.poll_deadline(cx));
-                Poll::Ready(Some(Err(self.stream.cut_short(which))))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.source.is_end_stream()
-    }
-
-    fn exact_len(&self) -> Option<u64> {
-        self.source.exact_len()
-    }
-}
-
-impl Stream {
-    fn upstream_broke_off(&self, error: &BodyError) {
-        // What ended was the client's side.
-        if self.ctl.reset.get().is_some() {
-            return;
-        }
-        self.cut.set(true);
-        let info = &mut self.cx.borrow_mut().info;
-        info.set_flag(router::flag(error.reason));
-        info.response_code_details = Some(router::after_response_started(error.reason));
-    }
-
-    /// A time limit after the response's head: the stream is reset.
-    fn cut_short(&self, which: Expired) -> BodyError {
-        self.cut.set(true);
-        let details = match self.expired(which) {
-            Outcome::Reply(reply) => {
-                let info = &mut self.cx.borrow_mut().info;
-                info.flags = info.flags.with(reply.flags);
-                info.response_code_details = Some(reply.details.clone());
-                reply.details
-            }
-            Outcome::Response(..) => "".into(),
-        };
-        BodyError { reason: crate::http::ResetReason::LocalReset, details }
-    }
-
-    fn finish(&self) {
-        let config = self.config();
-        let stats = &config.stats;
-        let now = Instant::now();
-        stats.gauge_dec(HttpStats::DOWNSTREAM_RQ_ACTIVE);
-        let cx = &mut *self.cx.borrow_mut();
-        let info = &mut cx.info;
-        stats.record(HttpStats::DOWNSTREAM_RQ_TIME, now.saturating_duration_since(info.start).as_millis() as u64);
-        let incomplete = || self.refused.get() || self.ctl.request_complete.get().is_none();
-        if self.cut.get() {
-            // One of our own comes back as one of the codec's, in Envoy.
-            stats.inc(HttpStats::DOWNSTREAM_RQ_TX_RESET);
-            stats.inc(HttpStats::DOWNSTREAM_RQ_RX_RESET);
-        } else if self.ctl.reset.get().is_none() && self.early.get() && incomplete() {
-            stats.inc(HttpStats::DOWNSTREAM_RQ_RX_RESET);
-        }
-        if let Some(reason) = self.ctl.reset.get().filter(|_| !self.cut.get()) {
-            super::connection::note_downstream_reset(info, reason, &self.ctl, stats);
-        }
-        info.end = Some(now);
-        info.request_complete = self.ctl.request_complete.get();
-        info.first_downstream_tx = self.ctl.first_tx.get();
-        info.last_downstream_tx = self.responded.get().then_some(now);
-        info.bytes_received = self.ctl.body_received.get();
-        info.bytes_sent = self.ctl.body_sent.get();
-        info.downstream_wire_bytes_received = self.ctl.wire_received.get();
-        info.downstream_wire_bytes_sent = self.ctl.wire_sent.get();
-        info.downstream_header_bytes_sent = self.ctl.header_bytes_sent.get();
-        let upstream = &self.ctl.upstream;
-        info.upstream.wire_bytes_sent = upstream.sent.get();
-        info.upstream.wire_bytes_received = upstream.received.get();
-        info.upstream.header_bytes_sent = upstream.header_sent.get();
-        info.upstream.header_bytes_received = upstream.header_received.get();
-        info.upstream.timing.first_rx_body = upstream.first_rx_body.get();
-        info.upstream.timing.last_rx = upstream.last_rx.get();
-        let head = self.head.borrow();
-        info.downstream_header_bytes_received = head.wire_size as u64;
-        if !config.access_logs.is_empty() {
-            let response = self.response.borrow();
-            let trailers = self.trailers.borrow();
-            let context = LogContext {
-                request: Some(&head),
-                response: response.as_ref(),
-                trailers: trailers.as_ref(),
-                info,
-                kind: AccessLogType::DownstreamEnd,
-            };
-            config.access_logs.iter().for_each(|log| log.log(&context));
-        }
-        if self.upgrading.get() {
-            stats.gauge_dec(HttpStats::DOWNSTREAM_CX_UPGRADES_ACTIVE);
-        }
-        self.connection.stream_ended(self.timer.take());
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.finish();
     }
 }
 
