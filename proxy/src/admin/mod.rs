@@ -14,7 +14,7 @@
 //! Queries are taken with whatever characters they have, so that regular expressions need no escaping; only `#`, `<`, `>`, `"` and
 //! what is not printable must be escaped.
 //!
-//! Deliberately missing: profilers, heap dumps, `/tap`, `/hystrix_event_stream`, `/stats/recentlookups`, the protobuf form of
+//! Deliberately missing: profilers and heap dumps (refused), `/tap`, `/hystrix_event_stream`, the protobuf form of
 //! `/stats/prometheus`, colours and live update of the HTML pages.
 
 mod context;

@@ -4,7 +4,7 @@
 //! one; [`IDLE_TIMEOUT`] without a byte read or written; [`MAX_BODY`] bytes of a request's body; of an answer one piece, since
 //! the next is made when the last has gone out. Between two pieces other tasks of the thread have their turn.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
@@ -196,7 +196,13 @@ async fn connection(
     mut drain: watch::Receiver<bool>,
 ) {
     let opened = stats.opened();
-    let service = service_fn(move |request| answer(request, Rc::clone(&cx), stats.clone()));
+    let http1 = Rc::new(OnceCell::new());
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        if request.version() != http::Version::HTTP_2 {
+            http1.get_or_init(|| stats.http1());
+        }
+        answer(request, Rc::clone(&cx), stats.clone())
+    });
     let mut builder = auto::Builder::new(LocalExecutor);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
     builder.http2().timer(TokioTimer::new());
@@ -407,6 +413,12 @@ impl AdminStats {
             stats: self.clone(),
             at: Instant::now(),
         }
+    }
+
+    /// A connection turned out to be HTTP/1.
+    fn http1(&self) -> GaugeGuard<HttpStats> {
+        self.http.inc(HttpStats::DOWNSTREAM_CX_HTTP1_TOTAL);
+        self.http.gauge_guard(HttpStats::DOWNSTREAM_CX_HTTP1_ACTIVE)
     }
 
     fn request(&self, version: http::Version) -> Exchange {

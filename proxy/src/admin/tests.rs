@@ -261,7 +261,7 @@ fn logging() {
     ] {
         let (status, body) = post(&cx, target);
         assert_eq!(status, 400);
-        assert!(body.starts_with(&format!("error: {why}\nusage: ")) && body.ends_with(listing), "{target}: {body}");
+        assert!(body.starts_with(&format!("error: {why}\n\nusage: ")) && body.ends_with(listing), "{target}: {body}");
         assert!(fake.calls.lock().is_empty(), "{target}");
     }
     assert_eq!(get(&cx, "/logging").0, 405);
@@ -346,7 +346,7 @@ fn bad_parameters_of_stats() {
         ("/stats?filter=((", "Invalid re2 regex: "),
         ("/stats?hidden=x", "usage: /stats?hidden=(include|only|exclude)"),
         ("/stats/prometheus?histogram_buckets=disjoint", "unsupported prometheus histogram bucket mode"),
-        ("/stats/prometheus?histogram_buckets=prometheusnative", "histogram_buckets=prometheusnative needs"),
+        ("/stats/prometheus?histogram_buckets=prometheusnative", "unsupported prometheusnative histogram type"),
         ("/stats/prometheus?filter=((", "Invalid re2 regex: "),
     ] {
         let (status, body) = get(&cx, target);
@@ -483,4 +483,35 @@ fn unsupported() {
     assert_eq!(get(&cx, "/unsupported").1, "m.A.g: 2 (sizes a table)\nm.B.f: 1 (sizes a table)\n");
     let first = json!({"message": "m.A", "field": "g", "count": 2, "reason": "sizes a table"});
     assert_eq!(get_json(&cx, "/unsupported?format=json")["ignored"][0], first);
+}
+
+#[test]
+fn profilers_are_refused_as_by_a_build_without_them() {
+    let (cx, _) = Fake::default().context();
+    assert_eq!(post(&cx, "/cpuprofiler?enable=y"), (500, "failure to start the profiler".to_owned()));
+    assert_eq!(post(&cx, "/cpuprofiler?enable=n"), (200, "OK\n".to_owned()));
+    assert_eq!(post(&cx, "/cpuprofiler").0, 400);
+    for path in ["/heapprofiler?enable=y", "/allocprofiler"] {
+        assert_eq!(post(&cx, path).0, 501, "{path}");
+        assert_eq!(get(&cx, path).0, 405, "{path}");
+    }
+    assert_eq!(get(&cx, "/heap_dump").0, 501);
+}
+
+#[test]
+fn recent_lookups() {
+    let (cx, _) = Fake::default().context();
+    assert!(get(&cx, "/stats/recentlookups").1.starts_with("Lookup tracking is not enabled."));
+    assert_eq!(post(&cx, "/stats/recentlookups/enable"), (200, "OK\n".to_owned()));
+    let _block = cx.stats.block::<crate::stats::names::ServerStats>("some.scope");
+    post(&cx, "/stats/recentlookups/clear");
+    for scope in ["a", "b", "b"] {
+        cx.stats.block::<crate::stats::names::ServerStats>(scope);
+    }
+    let text = "   Count Lookup\n       2 b\n       1 a\n\ntotal: 3\n";
+    assert_eq!(get(&cx, "/stats/recentlookups"), (200, text.to_owned()));
+    post(&cx, "/reset_counters");
+    assert!(get(&cx, "/stats/recentlookups").1.ends_with("total: 0\n"));
+    post(&cx, "/stats/recentlookups/disable");
+    assert!(get(&cx, "/stats/recentlookups").1.starts_with("Lookup tracking is not enabled."));
 }

@@ -42,6 +42,7 @@ pub struct Bootstrap {
     pub stats_flush_interval: Duration,
     pub header_prefix: String,
     pub watchdogs: WatchdogsConfig,
+    pub stats_server_version_override: Option<u64>,
     /// `envoy.resource_monitors.global_downstream_max_connections`.
     pub max_downstream_connections: Option<u64>,
     /// Where the rest of the configuration comes from.
@@ -94,7 +95,7 @@ impl Bootstrap {
             overload_manager,
             enable_dispatcher_stats: _, // there are no dispatchers to count
             header_prefix,
-            stats_server_version_override: _, // only for the numeric server.version
+            stats_server_version_override,
             use_tcp_for_dns_lookups,
             dns_resolution_config,
             typed_dns_resolver_config,
@@ -181,6 +182,7 @@ impl Bootstrap {
             },
             dynamic: dynamic.transpose()?.unwrap_or_default(),
             watchdogs,
+            stats_server_version_override,
             cluster_manager,
             typed_dns_resolver_config,
             clusters: static_resources.clusters,

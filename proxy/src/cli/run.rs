@@ -78,6 +78,9 @@ async fn serve(options: RunOptions, mut bootstrap: Bootstrap, loaded: Loaded) ->
     }
     let server = Server::new(cx.clone());
     server.watchdogs.set(bootstrap.watchdogs);
+    if let Some(version) = bootstrap.stats_server_version_override {
+        server.set_version(version);
+    }
     server.on_reopen_logs(|| {
         if let Err(error) = crate::logging::reopen() {
             tracing::error!("cannot reopen the log file: {error}");
@@ -130,7 +133,7 @@ async fn serve(options: RunOptions, mut bootstrap: Bootstrap, loaded: Loaded) ->
     let (secrets, stats) = (Arc::clone(&cx.secrets), cx.stats.clone());
     tokio::task::spawn_local(async move { secrets.follow_files(&stats).await });
     sys::give_back_memory();
-    cx.clusters.start(Arc::new(SystemResolver::default()));
+    cx.clusters.start(Arc::new(SystemResolver::new(&cx.stats)));
     let target = server.init.target("clusters");
     let clusters = cx.clusters.clone();
     tokio::task::spawn_local(async move {

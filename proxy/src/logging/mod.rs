@@ -94,8 +94,8 @@ impl fmt::Display for Level {
 
 /// Envoy's loggers, and the modules of this crate that log to each. Loggers without a module are accepted and silent.
 const COMPONENTS: &[(&str, &[&str])] = &[
-    ("admin", &["outrigger::admin"]),
     ("a2a", &[]),
+    ("admin", &["outrigger::admin"]),
     ("ai_protocol_manager", &[]),
     ("alternate_protocols_cache", &[]),
     ("aws", &[]),

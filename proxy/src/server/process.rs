@@ -12,7 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -26,7 +26,9 @@ use super::watchdog::WatchdogsConfig;
 use super::worker::Event;
 use crate::config::BuildCx;
 use crate::stats::StatBlock;
-use crate::stats::names::ServerStats;
+use crate::stats::names::{
+    OverloadStats, ResetHighMemoryStreamStats, RouterStats, ServerStats, ThreadLocalClusterManagerStats,
+};
 use crate::sys;
 
 /// The workers take longer than this to stop accepting only when they are stuck.
@@ -71,6 +73,8 @@ pub struct Server {
     pub init: Rc<InitManager>,
     pub start: Instant,
     stats: StatBlock<ServerStats>,
+    /// What nothing counts in here, kept because it is always there in Envoy.
+    _unused: Unused,
     state: Cell<ServerState>,
     health_failed: Cell<bool>,
     graceful: Cell<bool>,
@@ -78,6 +82,30 @@ pub struct Server {
     pub watchdogs: Cell<WatchdogsConfig>,
     quit: Notify,
     reopen: RefCell<Vec<Box<dyn Fn()>>>,
+}
+
+/// Blocks that are shown and never written: asynchronous requests of the control plane's own client, clusters made at first
+/// use, and overload actions are not here.
+struct Unused {
+    _async_client: StatBlock<RouterStats>,
+    _overload: StatBlock<OverloadStats>,
+    _reset_streams: StatBlock<ResetHighMemoryStreamStats>,
+    _inflated: Vec<StatBlock<ThreadLocalClusterManagerStats>>,
+}
+
+impl Unused {
+    fn new(cx: &BuildCx) -> Self {
+        let workers = (0..cx.options.concurrency).map(|worker| format!("worker_{worker}"));
+        let threads = std::iter::once("main_thread".to_owned()).chain(workers);
+        Unused {
+            _async_client: cx.stats.block("http.async-client"),
+            _overload: cx.stats.block("overload"),
+            _reset_streams: cx.stats.block("envoy.overload_actions.reset_high_memory_stream"),
+            _inflated: threads
+                .map(|thread| cx.stats.block(&format!("thread_local_cluster_manager.{thread}")))
+                .collect(),
+        }
+    }
 }
 
 /// What `Server::run` waits for.
@@ -99,6 +127,15 @@ enum End {
 impl Server {
     pub fn new(cx: BuildCx) -> Rc<Self> {
         let stats = cx.stats.block::<ServerStats>("server");
+        for gauge in [
+            ServerStats::COMPILATION_SETTINGS_FIPS_MODE,
+            ServerStats::HOT_RESTART_EPOCH,
+            ServerStats::PARENT_CONNECTIONS,
+            ServerStats::SECONDS_UNTIL_FIRST_OCSP_RESPONSE_EXPIRING,
+            ServerStats::VERSION,
+        ] {
+            stats.set(gauge, 0);
+        }
         stats.set(ServerStats::CONCURRENCY, cx.options.concurrency as u64);
         stats.set(ServerStats::STATE, ServerState::PreInitializing as u64);
         Rc::new(Server {
@@ -106,6 +143,7 @@ impl Server {
             init: Rc::default(),
             start: Instant::now(),
             stats,
+            _unused: Unused::new(&cx),
             state: Cell::new(ServerState::PreInitializing),
             health_failed: Cell::new(false),
             graceful: Cell::new(false),
@@ -141,6 +179,19 @@ impl Server {
         self.stats.set(ServerStats::LIVE, u64::from(state == ServerState::Live));
         self.stats.set(ServerStats::UPTIME, self.start.elapsed().as_secs());
         self.stats.set(ServerStats::TOTAL_CONNECTIONS, self.cx.connections.open());
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64);
+        let expiring = self.cx.secrets.days_until_first_cert_expiring(now).unwrap_or(u32::MAX);
+        self.stats.set(ServerStats::DAYS_UNTIL_FIRST_CERT_EXPIRING, expiring.into());
+        self.stats.set(ServerStats::STATS_RECENT_LOOKUPS, self.cx.stats.lookups().0);
+        let memory = crate::admin::read_memory();
+        self.stats.set(ServerStats::MEMORY_ALLOCATED, memory.allocated);
+        self.stats.set(ServerStats::MEMORY_HEAP_SIZE, memory.heap_size);
+        self.stats.set(ServerStats::MEMORY_PHYSICAL_SIZE, memory.total_physical_bytes);
+    }
+
+    /// `stats_server_version_override`; without it `server.version` is 0, since there is no revision that it could tell.
+    pub fn set_version(&self, version: u64) {
+        self.stats.set(ServerStats::VERSION, version);
     }
 
     /// `/healthcheck/fail` (true) and `/healthcheck/ok`.

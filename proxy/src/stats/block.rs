@@ -134,9 +134,9 @@ impl<T: StatTable> StatBlock<T> {
         self.core.gauge(field.0)
     }
 
-    /// Everything recorded since the start or the last reset.
+    /// Everything recorded since the start.
     pub fn read_histogram(&self, field: Histogram<T>) -> Snapshot {
-        self.core.cumulative(field.0)
+        self.core.total(field.0)
     }
 
     /// How often exactly this code was counted.
@@ -405,13 +405,6 @@ impl BlockCore {
         sum
     }
 
-    pub fn cumulative(&self, at: Place) -> Snapshot {
-        let total = self.total(at);
-        self.with_rare(|rare| rare.marks.get(at.index).map(|marks| total.since(&marks.reset)))
-            .flatten()
-            .unwrap_or(total)
-    }
-
     /// What the last flush interval added to a histogram.
     pub fn interval(&self, at: Place) -> Snapshot {
         self.with_rare(|rare| rare.marks.get(at.index).map(|marks| marks.interval.clone()))
@@ -433,8 +426,8 @@ impl BlockCore {
         }
     }
 
-    /// Sets counters, codes and histograms to zero; they stay "used". Workers' cells are not touched, the control store takes
-    /// on what makes the sums zero.
+    /// Sets counters and codes to zero; they stay "used". Workers' cells are not touched, the control store takes on what
+    /// makes the sums zero.
     pub fn reset(&self) {
         for (field, at) in self.table.places() {
             match field.kind {
@@ -443,11 +436,6 @@ impl BlockCore {
                     let mut control = self.control.lock();
                     let cell = control.get_or_insert_default().cells.entry(at.index);
                     *cell = cell.wrapping_sub(value);
-                }
-                Kind::Histogram(_) if self.is_used(at, field.kind) => {
-                    let total = self.total(at);
-                    let mut control = self.control.lock();
-                    control.get_or_insert_default().rare().marks.entry(at.index).reset = total;
                 }
                 _ => {}
             }

@@ -1,5 +1,6 @@
 //! The registry of blocks: makes them, finds the one that exists already, lists them for exposition.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::{Arc, Weak};
 
@@ -33,6 +34,7 @@ struct Blocks {
     table: HashTable<Weak<BlockCore>>,
     /// Dead entries are swept when the table has grown to this size.
     sweep_at: usize,
+    lookups: Lookups,
     /// One of each distinct set, shared by the blocks that have it.
     exclusions: Vec<Weak<Excluded>>,
 }
@@ -62,6 +64,7 @@ impl Stats {
         let prefix = with_dot(scope);
         let hash = self.shared.hash.hash_one(&*prefix);
         let mut blocks = self.shared.blocks.lock();
+        blocks.lookups.note(&prefix);
         let found = blocks.table.iter_hash(hash).filter_map(Weak::upgrade);
         if let Some(core) = found.into_iter().find(|b| std::ptr::eq(b.table, table) && *b.prefix == *prefix) {
             return StatBlock::new(core);
@@ -98,9 +101,60 @@ impl Stats {
         self.blocks().iter().for_each(|block| block.flush());
     }
 
-    /// `/reset_counters`: counters and histograms begin at zero again, gauges stay.
+    /// `/reset_counters`: counters begin at zero again, gauges and histograms stay, as in Envoy. Look-ups are forgotten.
     pub fn reset_counters(&self) {
+        self.clear_lookups();
         self.blocks().iter().for_each(|block| block.reset());
+    }
+}
+
+impl Stats {
+    /// `/stats/recentlookups`: how often scopes were looked up by name, and which the last ones were, with their counts, the
+    /// most frequent first; none unless they are tracked.
+    pub fn lookups(&self) -> (u64, Option<Vec<(String, u64)>>) {
+        let blocks = self.shared.blocks.lock();
+        let recent = blocks.lookups.recent.as_ref().map(|recent| {
+            let mut counts = BTreeMap::<&str, u64>::new();
+            recent.iter().for_each(|name| *counts.entry(name).or_default() += 1);
+            let mut counts: Vec<_> = counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+            counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+            counts
+        });
+        (blocks.lookups.total, recent)
+    }
+
+    /// Begins or ends to track look-ups.
+    pub fn track_lookups(&self, track: bool) {
+        self.shared.blocks.lock().lookups.recent = track.then(VecDeque::new);
+    }
+
+    pub fn clear_lookups(&self) {
+        let lookups = &mut self.shared.blocks.lock().lookups;
+        lookups.total = 0;
+        if let Some(recent) = &mut lookups.recent {
+            recent.clear();
+        }
+    }
+}
+
+/// Look-ups of scopes by name. A busy proxy makes none: whoever counts keeps its block.
+#[derive(Debug, Default)]
+struct Lookups {
+    total: u64,
+    /// The last [`LOOKUPS`], while they are tracked.
+    recent: Option<VecDeque<Box<str>>>,
+}
+
+/// As many as Envoy keeps.
+const LOOKUPS: usize = 100;
+
+impl Lookups {
+    fn note(&mut self, prefix: &str) {
+        self.total += 1;
+        if let Some(recent) = &mut self.recent {
+            recent.truncate(LOOKUPS - 1);
+            recent.push_front(prefix.trim_end_matches('.').into());
+        }
     }
 }
 

@@ -135,7 +135,7 @@ pub(super) struct Rare {
     pub codes: SmallMap<u64>,
     pub histograms: SmallMap<Snapshot>,
     pub texts: SmallMap<Box<str>>,
-    /// Flush and reset marks of histograms, by field index.
+    /// Flush marks of histograms, by field index.
     pub marks: SmallMap<Marks>,
     pub named: Vec<Named>,
 }
@@ -147,8 +147,6 @@ pub(super) struct Marks {
     pub flushed: Snapshot,
     /// What the last flush interval added.
     pub interval: Snapshot,
-    /// Everything recorded until the last reset; not shown any more.
-    pub reset: Snapshot,
 }
 
 /// A stat whose name is known only at run time, such as `ciphers.TLS_AES_128_GCM_SHA256`.

@@ -114,7 +114,7 @@ fn one_scope_and_family_is_one_block_while_a_handle_lives() {
 }
 
 #[test]
-fn reset_zeroes_counters_codes_and_histograms_but_not_gauges() {
+fn reset_zeroes_counters_and_codes_but_not_gauges_and_histograms() {
     let stats = Stats::new(1);
     let demo = stats.block::<Demo>("x");
     let write = || {
@@ -129,12 +129,12 @@ fn reset_zeroes_counters_codes_and_histograms_but_not_gauges() {
     stats.reset_counters();
     assert_eq!(demo.read(Demo::CX_TOTAL), 0);
     assert_eq!(demo.read_gauge(Demo::CX_ACTIVE), 2);
-    assert!(demo.read_histogram(Demo::RQ_TIME).is_empty());
+    assert_eq!(demo.read_histogram(Demo::RQ_TIME).count(), 2);
     assert_eq!(demo.read_codes(Demo::RQ), 0);
     assert_eq!(demo.read_named("n"), 0);
     on_worker(0, write);
     assert_eq!(demo.read(Demo::CX_TOTAL), 1);
-    assert_eq!(demo.read_histogram(Demo::RQ_TIME).count(), 1);
+    assert_eq!(demo.read_histogram(Demo::RQ_TIME).count(), 3);
     assert_eq!(demo.read_code(Demo::RQ, 200), 1);
 }
 
@@ -164,7 +164,7 @@ fn interval_is_what_the_last_flush_added() {
     assert_eq!(demo.core.interval(at).count(), 2);
     stats.flush();
     assert!(demo.core.interval(at).is_empty());
-    assert_eq!(demo.core.cumulative(at).count(), 3);
+    assert_eq!(demo.core.total(at).count(), 3);
 }
 
 proptest::proptest! {
@@ -200,4 +200,22 @@ proptest::proptest! {
 #[test]
 fn an_unused_block_is_small() {
     assert!(size_of::<block::BlockCore>() <= 96, "{}", size_of::<block::BlockCore>());
+}
+
+#[test]
+fn lookups_are_counted_and_tracked_on_request() {
+    let stats = Stats::new(0);
+    let _demo = stats.block::<Demo>("x");
+    assert_eq!(stats.lookups(), (1, None));
+    stats.track_lookups(true);
+    for scope in ["b", "a", "b"] {
+        stats.block::<Demo>(scope);
+    }
+    assert_eq!(stats.lookups(), (4, Some(vec![("b".to_owned(), 2), ("a".to_owned(), 1)])));
+    (0..200).for_each(|_| drop(stats.block::<Demo>("c")));
+    assert_eq!(stats.lookups(), (204, Some(vec![("c".to_owned(), 100)])));
+    stats.clear_lookups();
+    assert_eq!(stats.lookups(), (0, Some(vec![])));
+    stats.track_lookups(false);
+    assert_eq!(stats.lookups().1, None);
 }

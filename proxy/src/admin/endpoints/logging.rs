@@ -52,7 +52,7 @@ fn respond(request: &Request<'_>) -> Reply {
     let log = &*request.cx.log;
     match change(log, request.query.pairs()) {
         Ok(()) => Reply::text(StatusCode::OK, listing(log)),
-        Err(why) => Reply::bad_request(format!("error: {why}\n{}{}", usage(log), listing(log))),
+        Err(why) => Reply::bad_request(format!("error: {why}\n\n{}{}", usage(log), listing(log))),
     }
 }
 
@@ -70,7 +70,7 @@ fn change(log: &dyn Log, params: &[(String, String)]) -> Result<(), &'static str
             log.set_all(value);
             Ok(())
         }
-        "group" => Err("group parameter requires fine-grain logging, which does not exist here"),
+        "group" => Err("group parameter requires fine-grain logging to be enabled"),
         "paths" => {
             let mut changes = Vec::new();
             for part in value.split(',') {
@@ -104,10 +104,10 @@ fn check_logger(log: &dyn Log, logger: &str) -> Result<(), &'static str> {
 
 fn usage(log: &dyn Log) -> String {
     format!(
-        "usage: /logging?<name>=<level> (one logger)\n\
-         usage: /logging?paths=<name>:<level>,<name>:<level>,... (several loggers)\n\
-         usage: /logging?level=<level> (all loggers)\n\
-         levels: {}\n",
+        "usage: /logging?<name>=<level> (change single level)\n\
+         usage: /logging?paths=name1:level1,name2:level2,... (change multiple levels)\n\
+         usage: /logging?level=<level> (change all levels)\n\
+         levels: {} \n",
         log.levels().join(" ")
     )
 }

@@ -13,9 +13,11 @@ pub mod init_dump;
 pub mod listeners;
 pub mod logging;
 pub mod memory;
+pub mod profilers;
 pub mod prometheus;
 pub mod quitquitquit;
 pub mod ready;
+pub mod recentlookups;
 pub mod reopen_logs;
 pub mod reset_counters;
 pub mod runtime;
@@ -29,19 +31,24 @@ use super::Endpoint;
 /// All endpoints, in the order of their paths.
 pub(super) static ENDPOINTS: &[Endpoint] = &[
     home::ENDPOINT,
+    profilers::ALLOCATIONS,
     certs::ENDPOINT,
     clusters::ENDPOINT,
     config_dump::ENDPOINT,
     contention::ENDPOINT,
+    profilers::CPU,
     drain_listeners::ENDPOINT,
     healthcheck::FAIL,
     healthcheck::OK,
+    profilers::HEAP_DUMP,
+    profilers::HEAP,
     help::ENDPOINT,
     hot_restart_version::ENDPOINT,
     init_dump::ENDPOINT,
     listeners::ENDPOINT,
     logging::ENDPOINT,
     memory::ENDPOINT,
+    profilers::TCMALLOC,
     quitquitquit::ENDPOINT,
     ready::ENDPOINT,
     reopen_logs::ENDPOINT,
@@ -51,5 +58,9 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     server_info::ENDPOINT,
     stats::ENDPOINT,
     prometheus::ENDPOINT,
+    recentlookups::ENDPOINT,
+    recentlookups::CLEAR,
+    recentlookups::DISABLE,
+    recentlookups::ENABLE,
     unsupported::ENDPOINT,
 ];

@@ -34,11 +34,15 @@ pub fn respond(request: &Request<'_>) -> Reply {
             return Reply::bad_request("unsupported prometheus histogram bucket mode");
         }
         BucketMode::Prometheus => {
-            return Reply::bad_request("histogram_buckets=prometheusnative needs the protobuf format of Prometheus\n");
+            return Reply::bad_request(
+                "unsupported prometheusnative histogram type when not using protobuf exposition format",
+            );
         }
     }
     request.cx.server.refresh_stats();
     // Here `type` does not count.
-    query.kinds = Kinds::All;
+    if query.kinds != Kinds::None {
+        query.kinds = Kinds::All;
+    }
     Reply::pieces(TEXT, request.cx.stats.prometheus(query, request.query.has("text_readouts")))
 }

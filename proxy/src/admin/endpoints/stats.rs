@@ -46,7 +46,7 @@ fn respond(request: &Request<'_>) -> Reply {
     };
     let format = request.query.get("format");
     if mode == BucketMode::Prometheus && format != Some("prometheus") {
-        return Reply::bad_request("histogram_buckets=prometheusnative needs the protobuf format of Prometheus\n");
+        return Reply::bad_request("Invalid histogram_buckets type for non prometheus stats type");
     }
     request.cx.server.refresh_stats();
     let stats = &request.cx.stats;
@@ -94,11 +94,11 @@ pub fn parse(query: &Query) -> Result<(render::Query, BucketMode), String> {
     };
     let filter = filter(query)?;
     // None of our stats is of the kind that Envoy hides.
-    match query.get("hidden") {
-        None | Some("" | "include" | "exclude") => {}
-        Some("only") => return Err("there are no hidden stats".to_owned()),
-        Some(_) => return Err("usage: /stats?hidden=(include|only|exclude)\n".to_owned()),
-    }
+    let kinds = match query.get("hidden") {
+        None | Some("" | "include" | "exclude") => kinds,
+        Some("only") => Kinds::None,
+        Some(_) => return Err("usage: /stats?hidden=(include|only|exclude)\n\n".to_owned()),
+    };
     let buckets = match mode {
         BucketMode::Known(buckets) => Some(buckets),
         BucketMode::Unset | BucketMode::Prometheus => None,

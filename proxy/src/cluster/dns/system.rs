@@ -1,7 +1,7 @@
 //! The resolver: `/etc/hosts`, then the servers of the configuration or of `/etc/resolv.conf`.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
@@ -16,15 +16,19 @@ use hickory_resolver::proto::op::ResponseCode;
 use parking_lot::Mutex;
 
 use super::{Answer, Failure, LookupFamily, Resolve, ResolverOptions};
+use crate::stats::names::DnsResolverStats;
+use crate::stats::{GaugeGuard, StatBlock, Stats};
 
 /// Entries of a hosts file come with this time to live, a day.
 const NO_TTL: u32 = 86_400;
 
 /// Resolves with one set of sockets for each set of options; they are made when they are first needed, and made anew when
 /// the system's configuration changes.
-#[derive(Default)]
 pub struct SystemResolver {
     resolvers: Mutex<Vec<Made>>,
+    registry: Stats,
+    /// From the first look-up on: a process without names to resolve has no such stats.
+    stats: OnceLock<StatBlock<DnsResolverStats>>,
 }
 
 struct Made {
@@ -38,6 +42,14 @@ struct Made {
 type Modified = [Option<SystemTime>; 2];
 
 impl SystemResolver {
+    pub fn new(stats: &Stats) -> Self {
+        SystemResolver { resolvers: Mutex::default(), registry: stats.clone(), stats: OnceLock::new() }
+    }
+
+    fn stats(&self) -> &StatBlock<DnsResolverStats> {
+        self.stats.get_or_init(|| self.registry.block("dns.cares"))
+    }
+
     fn resolver(&self, family: LookupFamily, options: &ResolverOptions) -> Result<Arc<TokioResolver>, NetError> {
         let modified = modified();
         let mut resolvers = self.resolvers.lock();
@@ -48,6 +60,7 @@ impl SystemResolver {
         let resolver = Arc::new(make(family, options)?);
         if let Some(at) = known {
             resolvers.swap_remove(at);
+            self.stats().inc(DnsResolverStats::REINITS);
         }
         resolvers.push(Made { family, options: options.clone(), resolver: resolver.clone(), modified });
         Ok(resolver)
@@ -62,15 +75,25 @@ impl Resolve for SystemResolver {
         options: &'a ResolverOptions,
     ) -> BoxFuture<'a, Result<Answer, Failure>> {
         Box::pin(async move {
+            let stats = self.stats();
             let resolver = self.resolver(family, options).map_err(|error| Failure(error.to_string()))?;
+            stats.inc(DnsResolverStats::RESOLVE_TOTAL);
+            let _pending = GaugeGuard::new(stats, DnsResolverStats::PENDING_RESOLUTIONS);
             match resolver.lookup_ip(name).await {
                 Ok(found) => Ok(answer(&found)),
                 Err(NetError::Dns(DnsError::NoRecordsFound(none)))
                     if matches!(none.response_code, ResponseCode::NoError | ResponseCode::NXDomain) =>
                 {
+                    stats.inc(DnsResolverStats::NOT_FOUND);
                     Ok(Answer::default())
                 }
-                Err(error) => Err(Failure(error.to_string())),
+                Err(error) => {
+                    stats.inc(match error {
+                        NetError::Timeout => DnsResolverStats::TIMEOUTS,
+                        _ => DnsResolverStats::GET_ADDR_FAILURE,
+                    });
+                    Err(Failure(error.to_string()))
+                }
             }
         })
     }

@@ -274,7 +274,7 @@ async fn some_clusters_do_not_wait_and_some_have_nothing_to_wait_for() {
 
 #[tokio::test]
 async fn the_system_resolver_knows_localhost_without_a_server() {
-    let resolver = SystemResolver::default();
+    let resolver = SystemResolver::new(&crate::stats::Stats::new(0));
     // Nobody answers there, and nobody is asked.
     let servers = vec!["127.0.0.1:9".parse().unwrap()];
     let options =
@@ -318,7 +318,7 @@ async fn server() -> SocketAddr {
 
 #[tokio::test]
 async fn the_system_resolver_tells_answers_from_failures() {
-    let resolver = SystemResolver::default();
+    let resolver = SystemResolver::new(&crate::stats::Stats::new(0));
     let options = ResolverOptions {
         servers: vec![server().await],
         no_default_search_domain: true,

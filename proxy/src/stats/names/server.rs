@@ -115,6 +115,25 @@ stat_block! {
 }
 
 stat_block! {
+    /// Scope `envoy.overload_actions.reset_high_memory_stream`.
+    pub struct ResetHighMemoryStreamStats {
+        counter COUNT,
+    }
+}
+
+stat_block! {
+    /// Scope `dns.cares`; the resolver has another name here, its stats keep the one that dashboards know.
+    pub struct DnsResolverStats {
+        counter GET_ADDR_FAILURE,
+        counter NOT_FOUND,
+        gauge PENDING_RESOLUTIONS,
+        counter REINITS,
+        counter RESOLVE_TOTAL,
+        counter TIMEOUTS,
+    }
+}
+
+stat_block! {
     /// Scope `overload.<resource monitor>`.
     pub struct OverloadResourceStats {
         counter FAILED_UPDATES,

@@ -57,7 +57,7 @@ impl Format for Json {
                     out.extend_from_slice(comma(self.stats).as_bytes());
                     out.extend_from_slice(self.head().as_bytes());
                 }
-                let (interval, total) = (block.interval(at), block.cumulative(at));
+                let (interval, total) = (block.interval(at), block.total(at));
                 let bounds = block.shared.config.buckets(name);
                 let shown = histogram(&interval, &total, self.buckets, bounds);
                 let comma = comma(self.histograms);

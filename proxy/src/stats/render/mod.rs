@@ -26,6 +26,8 @@ pub enum Kinds {
     Gauges,
     Histograms,
     TextReadouts,
+    /// `hidden=only`: Envoy hides stats that are only there to be pushed; none is here.
+    None,
 }
 
 /// How a histogram is shown.

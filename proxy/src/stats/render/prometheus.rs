@@ -171,7 +171,7 @@ impl FamilyRows {
 }
 
 fn histogram(out: &mut Vec<u8>, name: &str, labels: &str, block: &BlockCore, at: Place) -> std::io::Result<()> {
-    let total = block.cumulative(at);
+    let total = block.total(at);
     let comma = if labels.is_empty() { "" } else { "," };
     let full_name = format!("{}{}", block.prefix, block.table.field(at.index).name);
     for bound in block.shared.config.buckets(&full_name) {

@@ -25,7 +25,7 @@ impl Format for Text {
             Shown::Number(value) => writeln!(out, "{name}: {value}"),
             Shown::Text(text) => writeln!(out, "{name}: \"{text}\""),
             Shown::Histogram(block, at) => {
-                let (interval, total) = (block.interval(at), block.cumulative(at));
+                let (interval, total) = (block.interval(at), block.total(at));
                 if total.is_empty() && !block.is_used(at, block.table.field(at.index).kind) {
                     writeln!(out, "{name}: No recorded values")
                 } else {
