@@ -29,6 +29,8 @@ pub struct Options<'a> {
     pub arguments: &'a [&'a str],
     /// Soft and hard limit of open files.
     pub open_files: Option<u64>,
+    /// Group of the process; root alone can choose.
+    pub group: Option<u32>,
     /// Variables of the process's environment.
     pub environment: &'a [(&'a str, &'a str)],
     /// Ready may mean less than LIVE, e.g. when the configuration has no listeners that can open.
@@ -226,6 +228,9 @@ fn command(binary: &Path, config: &Path, folder: &Path, options: &Options<'_>) -
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("cloned"))
         .stderr(log);
+    if let Some(group) = options.group {
+        std::os::unix::process::CommandExt::gid(&mut command, group);
+    }
     if let Some(limit) = options.open_files {
         let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
         // SAFETY: setrlimit is async-signal-safe and reads only the struct that the closure owns.
