@@ -1,14 +1,15 @@
 //! The command line: which personality the binary has, and what it is told.
 //!
 //! `outrigger FLAGS`, `outrigger run FLAGS` and the binary under the name `envoy` take Envoy's flags. Other subcommands:
-//! `validate` (the same as `--mode validate`) and `demo`.
+//! `validate` (the same as `--mode validate`, or with `--config-dump` a look at what another proxy runs) and `demo`.
 
+mod audit;
 mod flags;
 mod handles;
 mod run;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Command;
@@ -38,7 +39,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     let (matches, mode) = match matches.subcommand() {
         Some(("demo", demo)) => return demo::main(demo.get_flag("once")),
-        Some(("validate", run)) => (run, Some(Mode::Validate)),
+        Some(("validate", run)) => match run.get_one::<PathBuf>("config-dump") {
+            Some(dump) => return audit::run(dump),
+            None => (run, Some(Mode::Validate)),
+        },
         Some((_, run)) => (run, None),
         None => (&matches, None),
     };
@@ -89,7 +93,15 @@ fn command(envoy: bool) -> Command {
     }
     run.args_conflicts_with_subcommands(true)
         .subcommand(flags::add_to(Command::new("run").about("Run with a configuration (the default)")))
-        .subcommand(flags::add_to(Command::new("validate").about("Check a configuration and exit")))
+        .subcommand(flags::add_to(
+            Command::new("validate").about("Check a configuration and exit").arg(
+                clap::Arg::new("config-dump")
+                    .long("config-dump")
+                    .value_name("FILE")
+                    .value_parser(clap::value_parser!(PathBuf))
+                    .help("Instead of a configuration: build everything in a dump of /config_dump, of Envoy's or this proxy's, and list what would be refused or ignored"),
+            ),
+        ))
         .subcommand(
             Command::new("demo").about("Bring up a small mesh on loopback and show requests passing through it").arg(
                 clap::Arg::new("once")

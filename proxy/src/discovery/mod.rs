@@ -45,6 +45,7 @@ use crate::server::init::InitTarget;
 mod clusters;
 mod endpoints;
 mod listeners;
+pub mod offline;
 mod origin_of;
 mod routes;
 mod secrets;
