@@ -11,6 +11,7 @@
 //! | [`verifier`] | the check itself, as rustls' verifier traits | the default `CertValidator` |
 //! | [`params`] | versions, cipher suites, groups and signature schemes by their OpenSSL names | `TlsParameters` |
 //! | [`server`], [`client`] | contexts that live as long as their configuration and follow the slots | `DownstreamTlsContext`, `UpstreamTlsContext` |
+//! | [`ca`] | identities that an authority signs on request; Istio's certificate service | |
 //! | [`handshake`] | what one handshake tells the shared verifier, and hears from it | |
 //!
 //! Invariants
@@ -25,6 +26,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod ca;
 pub mod client;
 mod context;
 mod der;

@@ -1,6 +1,8 @@
 //! For tests, here and in whoever uses this crate: an in-memory certificate authority, a clock that is set by hand, and peers that
 //! shake hands in memory. Nothing here belongs in a running proxy; everything panics on misuse.
 
+#[cfg(feature = "ca-client")]
+mod ca_server;
 mod pair;
 
 use std::sync::Arc;
@@ -8,15 +10,17 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, CustomExtension,
-    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    PublicKeyData, RevokedCertParams, RsaKeySize, SanType, SerialNumber, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams,
+    CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, PublicKeyData, RevokedCertParams, RsaKeySize, SanType, SerialNumber, date_time_ymd,
 };
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use crate::material::{Crls, TlsCertificate, TrustBundle};
+#[cfg(feature = "ca-client")]
+pub use ca_server::{CaServer, Seen};
 pub use pair::{Failed, Pair};
 
 /// A clock that stands still until it is moved.
@@ -48,6 +52,7 @@ pub struct Ca {
     certificate: Certificate,
     /// Certificates between this authority and its root, itself first; empty for a root.
     chain: Vec<CertificateDer<'static>>,
+    root_pem: String,
 }
 
 /// What a leaf signs with.
@@ -83,7 +88,8 @@ impl Ca {
     pub fn new(name: &str) -> Self {
         let (params, key) = (ca_params(name), Key::P256.generate());
         let certificate = params.self_signed(&key).expect("a root is signed");
-        Self { issuer: Issuer::new(params, key), certificate, chain: Vec::new() }
+        let root_pem = certificate.pem();
+        Self { issuer: Issuer::new(params, key), certificate, chain: Vec::new(), root_pem }
     }
 
     /// A root that was valid until 2024-06-01.
@@ -91,7 +97,8 @@ impl Ca {
         let (mut params, key) = (ca_params(name), Key::P256.generate());
         params.not_after = date_time_ymd(2024, 6, 1);
         let certificate = params.self_signed(&key).expect("a root is signed");
-        Self { issuer: Issuer::new(params, key), certificate, chain: Vec::new() }
+        let root_pem = certificate.pem();
+        Self { issuer: Issuer::new(params, key), certificate, chain: Vec::new(), root_pem }
     }
 
     /// A leaf of X.509 version 1, without any extension, as `openssl x509 -req` makes it; `until` is a UTCTime.
@@ -117,7 +124,7 @@ impl Ca {
         let certificate = params.signed_by(&key, &self.issuer).expect("an intermediate is signed");
         let mut chain = vec![certificate.der().clone()];
         chain.extend(self.chain.iter().cloned());
-        Self { issuer: Issuer::new(params, key), certificate, chain }
+        Self { issuer: Issuer::new(params, key), certificate, chain, root_pem: self.root_pem.clone() }
     }
 
     /// A certificate of this authority; see [`LeafBuilder`] for what it can be.
@@ -133,6 +140,28 @@ impl Ca {
     /// A bundle that trusts this authority alone.
     pub fn bundle(&self) -> Arc<TrustBundle> {
         Arc::new(TrustBundle::from_pem(self.pem().as_bytes(), "<inline>").expect("a bundle"))
+    }
+
+    /// Certifies what a request asks for, for clients and servers, from 2024 to 2049 or between these seconds since 1970. The answer is PEM:
+    /// leaf, intermediates, root.
+    ///
+    /// # Errors
+    /// A request that cannot be read or whose signature is not its key's.
+    pub fn sign(&self, csr_pem: &str, validity: Option<(u64, u64)>) -> Result<Vec<String>, String> {
+        let mut request = CertificateSigningRequestParams::from_pem(csr_pem).map_err(|error| error.to_string())?;
+        let params = &mut request.params;
+        let at = |seconds| date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
+        (params.not_before, params.not_after) = match validity {
+            Some((from, until)) => (at(from), at(until)),
+            None => (date_time_ymd(2024, 1, 1), date_time_ymd(2049, 1, 1)),
+        };
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        let leaf = request.signed_by(&self.issuer).map_err(|error| error.to_string())?;
+        let mut answer = vec![leaf.pem()];
+        answer.extend(self.chain.iter().map(|der| crate::info::pem("CERTIFICATE", der)));
+        answer.push(self.root_pem.clone());
+        Ok(answer)
     }
 
     /// A revocation list with these certificates, valid from 2024 until the given year.
