@@ -174,16 +174,18 @@ impl ClientTls {
         Ok(new)
     }
 
-    fn versions(&self) -> [u64; 2] {
+    fn versions(&self) -> [u64; 3] {
         let certificate = self.options.tls_certificate.as_ref().map_or(0, |slot| slot.version());
-        [self.options.validation.version(), certificate]
+        let [rules, domains] = self.options.validation.version();
+        [rules, domains, certificate]
     }
 
     fn build_generation(&self) -> Result<Generation, NotReady> {
         let versions = self.versions(); // before the secrets: see SecretSlot::version
         let certificate = self.options.tls_certificate.as_ref().map(|slot| current_certificate(slot)).transpose()?;
         let context = self.options.validation.current()?;
-        let trust = context.as_ref().is_some_and(|context| context.trusted_ca.is_some());
+        let trust =
+            context.as_ref().is_some_and(|context| context.trusted_ca.is_some() || context.trust_domains.is_some());
         if self.options.auto_sni_san_validation && !trust {
             return Err(ContextError::from(ValidationError::SniWithoutCa).into());
         }
@@ -236,7 +238,7 @@ impl ClientChoice {
 
 /// Everything that is made from one state of the secrets.
 struct Generation {
-    versions: [u64; 2],
+    versions: [u64; 3],
     certificate: Option<Arc<TlsCertificate>>,
     verifier: Arc<Verifier>,
     config: Arc<ClientConfig>,

@@ -78,10 +78,16 @@ impl Validation {
     }
 
     /// Changes whenever [`Validation::current`] may.
-    pub(crate) fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> [u64; 2] {
         match self {
-            Self::None | Self::Fixed(_) => 0,
-            Self::Secret { slot, .. } => slot.version(),
+            Self::None => [0; 2],
+            Self::Fixed(context) => [0, context.version()],
+            Self::Secret { default, slot } => {
+                let version = slot.version(); // before the secret: see SecretSlot::version
+                let followed = slot.get().filter(|secret| secret.trust_domains.is_some());
+                let domains = followed.as_ref().or(default.as_ref()).map_or(0, |context| context.version());
+                [version, domains]
+            }
         }
     }
 

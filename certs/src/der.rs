@@ -196,6 +196,13 @@ impl<'a> Cert<'a> {
         bits.and_then(|b| b.get(1)).is_some_and(|first| first & 0x80 != 0)
     }
 
+    /// Whether the key is said to sign certificates or revocation lists (keyCertSign, cRLSign).
+    pub(crate) fn may_sign_certificates(&self) -> bool {
+        let bits =
+            self.extension(KEY_USAGE).and_then(|value| Reader::new(value).take(BIT_STRING)).map(|bits| bits.value);
+        bits.and_then(|b| b.get(1)).is_some_and(|first| first & 0x06 != 0)
+    }
+
     /// Whether the certificate carries this extended key usage, or has no such extension.
     pub(crate) fn has_purpose(&self, oid: &[u8]) -> bool {
         let Some(value) = self.extension(EXTENDED_KEY_USAGE) else { return true };

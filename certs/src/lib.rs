@@ -7,6 +7,7 @@
 //! | [`material`] | a certificate chain with its key, trust bundles with their CRLs | `TlsCertificate`, `trusted_ca`, `crl` |
 //! | [`slot`] | a named place for a secret that is read at each handshake | an SDS secret |
 //! | [`san`] | subject alternative name matchers | `SubjectAltNameMatcher` |
+//! | [`trust_domains`] | a trust bundle for each trust domain | `SPIFFECertValidatorConfig` |
 //! | [`validation`] | what a peer's certificate must satisfy | `CertificateValidationContext` |
 //! | [`verifier`] | the check itself, as rustls' verifier traits | the default `CertValidator` |
 //! | [`params`] | versions, cipher suites, groups and signature schemes by their OpenSSL names | `TlsParameters` |
@@ -45,6 +46,7 @@ pub mod slot;
 pub mod spiffe;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod trust_domains;
 pub mod validation;
 pub mod verifier;
 

@@ -183,7 +183,7 @@ impl ServerTls {
 
     fn versions(&self) -> impl Iterator<Item = u64> {
         let certificates = self.options.tls_certificates.iter().map(|slot| slot.version());
-        std::iter::once(self.options.validation.version()).chain(certificates)
+        self.options.validation.version().into_iter().chain(certificates)
     }
 
     fn build_generation(&self, before: Option<&Generation>) -> Result<Generation, NotReady> {
@@ -199,7 +199,7 @@ impl ServerTls {
         let schemes = self.params.schemes.clone();
         let verifier = context.map(|context| Arc::new(Verifier::of_clients(context, required, schemes)));
         let names = names_digest(&certificates);
-        let same_rules = |known: &&Generation| known.versions.first() == versions.first() && known.names == names;
+        let same_rules = |known: &&Generation| known.versions.get(..2) == versions.get(..2) && known.names == names;
         let resumption = match before.filter(same_rules) {
             Some(known) => Arc::clone(&known.resumption),
             None => Arc::new(Resumption::new(&self.options.session_resumption, &self.time)),
@@ -255,7 +255,7 @@ impl ServerChoice {
 
 /// Everything that is made from one state of the secrets.
 struct Generation {
-    /// Of the validation rules, then of each certificate.
+    /// Two of the validation rules, then one of each certificate.
     versions: Vec<u64>,
     names: [u8; 32],
     selector: Arc<Selector>,

@@ -137,6 +137,11 @@ impl Ca {
         self.certificate.pem()
     }
 
+    /// The same as DER in Base64, as bundle maps have it.
+    pub fn der_base64(&self) -> String {
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, self.certificate.der())
+    }
+
     /// A bundle that trusts this authority alone.
     pub fn bundle(&self) -> Arc<TrustBundle> {
         Arc::new(TrustBundle::from_pem(self.pem().as_bytes(), "<inline>").expect("a bundle"))
@@ -281,6 +286,12 @@ impl<'ca> LeafBuilder<'ca> {
     /// With a key usage that does not allow handshakes to be signed.
     pub fn without_digital_signature(mut self) -> Self {
         self.params.key_usages = vec![KeyUsagePurpose::KeyAgreement];
+        self
+    }
+
+    /// With a key usage that allows certificates to be signed, though it is no authority.
+    pub fn signing_certificates(mut self) -> Self {
+        self.params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign];
         self
     }
 

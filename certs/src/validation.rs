@@ -4,12 +4,14 @@
 //! secret. [`ValidationContext::merge`] joins them as protobuf's `MergeFrom` joins the messages, and only the whole is judged by
 //! [`ValidationContext::check`]: half a context is never used.
 //!
-//! Deliberately missing: `require_signed_certificate_timestamp` (Envoy ignores it), custom validators, SPIFFE bundle maps.
+//! Deliberately missing: `require_signed_certificate_timestamp` (Envoy ignores it), custom validators other than that for SPIFFE.
 
 use std::sync::Arc;
 
 use crate::material::{Crls, TrustBundle};
 use crate::san::SanMatcher;
+use crate::slot::SecretSlot;
+use crate::trust_domains::TrustDomains;
 
 /// `trust_chain_verification`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,6 +28,9 @@ pub enum TrustChainVerification {
 pub struct ValidationContext {
     /// `trusted_ca`
     pub trusted_ca: Option<Arc<TrustBundle>>,
+    /// `custom_validator_config` with the SPIFFE validator: takes the place of `trusted_ca`, beside which it is refused. In a slot, because
+    /// `trust_bundles` may be a file that is followed.
+    pub trust_domains: Option<Arc<SecretSlot<TrustDomains>>>,
     /// `crl`, beside the lists that the trust bundle may hold.
     pub crls: Option<Arc<Crls>>,
     /// `match_typed_subject_alt_names`, or what `match_subject_alt_names` stands for. One has to match.
@@ -61,6 +66,9 @@ pub enum ValidationError {
     /// `auto_sni_san_validation`
     #[error("'auto_sni_san_validation' was configured without configuring a trusted CA")]
     SniWithoutCa,
+    /// The SPIFFE validator looks at trust domains and names alone. Envoy ignores the rest silently.
+    #[error("the SPIFFE certificate validator cannot be combined with {0}")]
+    WithTrustDomains(&'static str),
     /// A secret that says nothing would open what it is there to guard.
     #[error("the validation context verifies nothing: it has neither trusted CA nor certificate hashes")]
     Nothing,
@@ -77,6 +85,7 @@ impl ValidationContext {
         let accept = TrustChainVerification::AcceptUntrusted;
         Self {
             trusted_ca: over.trusted_ca.clone().or_else(|| self.trusted_ca.clone()),
+            trust_domains: over.trust_domains.clone().or_else(|| self.trust_domains.clone()),
             crls: over.crls.clone().or_else(|| self.crls.clone()),
             match_subject_alt_names: joined(&self.match_subject_alt_names, &over.match_subject_alt_names),
             verify_certificate_hash: joined(&self.verify_certificate_hash, &over.verify_certificate_hash),
@@ -95,6 +104,9 @@ impl ValidationContext {
 
     /// Whether the parts go together.
     pub fn check(&self) -> Result<(), ValidationError> {
+        if self.trust_domains.is_some() {
+            return self.check_beside_trust_domains();
+        }
         if self.trusted_ca.is_some() {
             return Ok(());
         }
@@ -110,16 +122,36 @@ impl ValidationContext {
         Ok(())
     }
 
+    fn check_beside_trust_domains(&self) -> Result<(), ValidationError> {
+        let given = [
+            (self.trusted_ca.is_some(), "trusted_ca"),
+            (self.crls.is_some(), "crl"),
+            (!self.verify_certificate_hash.is_empty(), "verify_certificate_hash"),
+            (!self.verify_certificate_spki.is_empty(), "verify_certificate_spki"),
+            (self.accepts_untrusted(), "trust_chain_verification: ACCEPT_UNTRUSTED"),
+        ];
+        match given.iter().find(|(given, _)| *given) {
+            Some((_, what)) => Err(ValidationError::WithTrustDomains(what)),
+            None => Ok(()),
+        }
+    }
+
     /// Whether there is anything that a certificate could fail.
     pub fn verifies_anything(&self) -> bool {
-        self.trusted_ca.is_some() || self.demands_a_certificate()
+        self.trusted_ca.is_some() || self.trust_domains.is_some() || self.demands_a_certificate()
     }
 
     /// Whether a peer without certificate fails by the rules themselves, however optional the certificate.
     pub(crate) fn demands_a_certificate(&self) -> bool {
-        !self.match_subject_alt_names.is_empty()
+        self.trust_domains.is_some()
+            || !self.match_subject_alt_names.is_empty()
             || !self.verify_certificate_hash.is_empty()
             || !self.verify_certificate_spki.is_empty()
+    }
+
+    /// Changes with the trust domains.
+    pub(crate) fn version(&self) -> u64 {
+        self.trust_domains.as_ref().map_or(0, |slot| slot.version())
     }
 
     pub(crate) fn accepts_untrusted(&self) -> bool {

@@ -28,7 +28,10 @@ use crate::der::{Cert, GeneralNames};
 use crate::handshake::{ExpectedNames, Handshake, PeerValidation};
 use crate::info::{san_text, sha256};
 use crate::params::{Role, signature_algorithms};
-use crate::san::{SanMatcher, list_matches};
+use crate::san::{SanMatcher, SanType, list_matches};
+use crate::slot::SecretSlot;
+use crate::spiffe::SpiffeId;
+use crate::trust_domains::TrustDomains;
 use crate::validation::ValidationContext;
 
 /// Which check failed: each belongs to a counter of Envoy's `ssl.` family.
@@ -168,11 +171,15 @@ impl Verifier {
         };
         let untrusted = context.accepts_untrusted();
         let mut validation = PeerValidation::NotValidated;
-        if let Some(trust) = &context.trusted_ca {
-            match chain::verify(context, trust, self.role, chain, now) {
-                Ok(()) => validation = PeerValidation::Validated,
-                Err(failure) => return Verdict::failed(failure, untrusted),
-            }
+        let chained = match (&context.trust_domains, &context.trusted_ca) {
+            (Some(domains), _) => self.check_trust_domain(context, domains, chain, leaf, now).map(|()| true),
+            (None, Some(trust)) => chain::verify(context, trust, self.role, chain, now).map(|()| true),
+            (None, None) => Ok(false),
+        };
+        match chained {
+            Ok(true) => validation = PeerValidation::Validated,
+            Ok(false) => {}
+            Err(failure) => return Verdict::failed(failure, untrusted),
         }
         let checked = match self.check_names(context, leaf, names) {
             Ok(checked) => checked,
@@ -191,6 +198,34 @@ impl Verifier {
         // Unreachable while contexts that verify nothing are not built; if one is, it stays shut.
         let message = "verify cert failed: the validation context verifies nothing".to_owned();
         Verdict::failed(VerifyFailure::new(FailedCheck::Chain, message, CertificateError::UnknownIssuer), false)
+    }
+
+    /// The chain has to lead to the bundle of the domain that the leaf's one SPIFFE ID names.
+    fn check_trust_domain(
+        &self,
+        context: &ValidationContext,
+        domains: &SecretSlot<TrustDomains>,
+        chain: &[CertificateDer<'_>],
+        leaf: &CertificateDer<'_>,
+        now: UnixTime,
+    ) -> Result<(), VerifyFailure> {
+        let refuse = |what: &str, error| {
+            Err(VerifyFailure::new(FailedCheck::Chain, format!("verify cert failed: {what}"), error))
+        };
+        let cert = Cert::parse(leaf);
+        // X.509-SVID 4.3: who may sign for others is no workload.
+        if cert.as_ref().is_none_or(|cert| cert.may_sign_certificates()) {
+            return refuse("SPIFFE precheck: the leaf may sign certificates", CertificateError::InvalidPurpose);
+        }
+        let names = cert.and_then(|cert| cert.general_names().ok().flatten());
+        let Some(domain) = names.and_then(one_trust_domain) else {
+            return refuse("no trust domain: expected one URI name, a SPIFFE ID", CertificateError::UnknownIssuer);
+        };
+        let known = domains.get();
+        let Some(bundle) = known.as_ref().and_then(|known| known.bundle(&domain)) else {
+            return refuse(&format!("no trust bundle for {domain}"), CertificateError::UnknownIssuer);
+        };
+        chain::verify(context, bundle, self.role, chain, now)
     }
 
     /// Whether any name was checked, and passed.
@@ -322,9 +357,18 @@ fn names_without_trust() -> VerifyFailure {
     VerifyFailure::new(FailedCheck::Chain, message, CertificateError::UnknownIssuer)
 }
 
+/// The trust domain of the only URI name, if that is a SPIFFE ID (X.509-SVID 2).
+fn one_trust_domain(names: GeneralNames<'_>) -> Option<String> {
+    let mut uris = names.filter_map(san_text).filter(|(kind, _)| *kind == SanType::Uri);
+    let (Some((_, id)), None) = (uris.next(), uris.next()) else { return None };
+    Some(SpiffeId::parse(&id).ok()?.trust_domain().to_owned())
+}
+
 fn subjects(context: &ValidationContext) -> Vec<DistinguishedName> {
     let mut subjects: Vec<DistinguishedName> = Vec::new();
-    for anchor in context.trusted_ca.iter().flat_map(|trust| trust.anchors()) {
+    let domains = context.trust_domains.as_ref().and_then(|slot| slot.get());
+    let of_domains = domains.iter().flat_map(|domains| domains.bundles()).map(|(_, bundle)| bundle);
+    for anchor in context.trusted_ca.iter().chain(of_domains).flat_map(|trust| trust.anchors()) {
         let subject = DistinguishedName::in_sequence(anchor.subject.as_ref());
         if subjects.iter().all(|known| known.as_ref() != subject.as_ref()) {
             subjects.push(subject);
@@ -353,6 +397,33 @@ fn check_hashes(context: &ValidationContext, leaf: &CertificateDer<'_>) -> Resul
     Err(VerifyFailure::new(FailedCheck::Hash, message, CertificateError::ApplicationVerificationFailure))
 }
 
+/// What rustls wants of both verifiers in the same words.
+macro_rules! signatures_by_the_bare_key {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            self.verify_tls12(message, cert, dss)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            self.verify_tls13(message, cert, dss)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.schemes.clone()
+        }
+    };
+}
+
 impl ClientCertVerifier for Verifier {
     fn client_auth_mandatory(&self) -> bool {
         self.client_certificate_required
@@ -372,27 +443,7 @@ impl ClientCertVerifier for Verifier {
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verify_tls12(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verify_tls13(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes.clone()
-    }
+    signatures_by_the_bare_key!();
 }
 
 impl ServerCertVerifier for Verifier {
@@ -409,27 +460,7 @@ impl ServerCertVerifier for Verifier {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verify_tls12(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verify_tls13(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes.clone()
-    }
+    signatures_by_the_bare_key!();
 }
 
 #[cfg(test)]

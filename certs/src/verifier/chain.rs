@@ -127,6 +127,9 @@ impl Chain<'_> {
 
     /// Whether path building ended where a certificate that is its own anchor ends.
     fn may_be_trusted_itself(&self, error: &Error) -> bool {
+        if self.context.trust_domains.is_some() {
+            return false; // a bundle holds authorities, and an authority is no workload (X.509-SVID 4.1)
+        }
         matches!(error, Error::UnknownIssuer | Error::CaUsedAsEndEntity)
             || (self.context.allow_expired_certificate && is_about_time(error))
     }
@@ -150,7 +153,8 @@ impl Chain<'_> {
 
     /// Whether `error` says that webpki does not take such leaves. In SPIFFE's world there are none.
     fn may_be_judged_here(&self, error: &Error, leaf: &CertificateDer<'_>) -> bool {
-        let svid = self.context.match_subject_alt_names.iter().any(|matcher| matcher.is_spiffe());
+        let svid = self.context.trust_domains.is_some()
+            || self.context.match_subject_alt_names.iter().any(|matcher| matcher.is_spiffe());
         !svid
             && match error {
                 Error::CaUsedAsEndEntity => true,

@@ -11,7 +11,7 @@ use crate::san::{SanType, TextMatch};
 use crate::server::{ServerTls, ServerTlsBuilder, Validation};
 use crate::slot::SecretSlot;
 use crate::testing::{Ca, Failed, Key, Leaf, LeafBuilder, Pair};
-use crate::validation::TrustChainVerification;
+use crate::validation::{TrustChainVerification, ValidationError};
 
 const CLIENT: &str = "spiffe://cluster.local/ns/default/sa/client";
 
@@ -489,4 +489,67 @@ fn clients_are_told_whom_the_server_trusts() {
     assert_eq!(hints(ValidationContext::trusting(Arc::new(twice))), 1);
     let silent = ValidationContext { suppress_client_ca_list: true, ..ValidationContext::trusting(ca.bundle()) };
     assert_eq!(hints(silent), 0);
+}
+
+fn federated(domains: &[(&str, &Ca)]) -> ValidationContext {
+    let bundles = domains.iter().map(|(name, ca)| ((*name).to_owned(), ca.bundle()));
+    let domains = TrustDomains::new(bundles).unwrap();
+    ValidationContext { trust_domains: Some(SecretSlot::filled("", Arc::new(domains))), ..Default::default() }
+}
+
+#[test]
+fn an_authority_vouches_only_for_its_own_trust_domain() {
+    let (a, b) = (Ca::new("a"), Ca::new("b"));
+    let server = server(&a, federated(&[("a.example", &a), ("b.example", &b)]), true);
+    let (of_a, of_b, of_c) = ("spiffe://a.example/x", "spiffe://b.example/x", "spiffe://c.example/x");
+    assert!(meet(&server, Some(&a.leaf().uri(of_a).build())).is_ok());
+    assert!(meet(&server, Some(&b.intermediate("below").leaf().uri(of_b).build())).is_ok());
+    let refused = |leaf: LeafBuilder<'_>| refused(&server, Some(&leaf.build()));
+    let missing = chain(0, "unable to get local issuer certificate");
+    assert_eq!(refused(a.leaf().uri(of_b)), missing);
+    assert_eq!(refused(b.leaf().uri(of_a)), missing);
+    let said = |what: &str| (FailedCheck::Chain, format!("verify cert failed: {what}"));
+    assert_eq!(refused(a.leaf().uri(of_c)), said("no trust bundle for c.example"));
+    let no_domain = said("no trust domain: expected one URI name, a SPIFFE ID");
+    assert_eq!(refused(a.leaf().uri(of_a).uri(of_b)), no_domain);
+    assert_eq!(refused(a.leaf().uri("https://a.example/x")), no_domain);
+    assert_eq!(refused(a.leaf().dns("a.example")), no_domain);
+    assert_eq!(refused(a.leaf().uri(of_a).expired()), chain(0, "certificate has expired"));
+    assert_eq!(refused(a.leaf().uri(of_a).only_server_auth()), chain(0, "unsupported certificate purpose"));
+    let precheck = said("SPIFFE precheck: the leaf may sign certificates");
+    assert_eq!(refused(a.leaf().uri(of_a).signing_certificates()), precheck);
+    assert_eq!(refused(LeafBuilder::new(None).cn("me").uri(of_a)), chain(0, "self signed certificate"));
+    let failed = meet(&server, None).err().expect("a certificate is demanded");
+    assert_eq!(failed.server, Some(Error::NoCertificatesPresented));
+}
+
+#[test]
+fn names_are_matched_beside_trust_domains_and_bundles_change_in_place() {
+    let (a, b) = (Ca::new("a"), Ca::new("b"));
+    let domains = federated(&[("cluster.local", &a)]);
+    let slot = Arc::clone(domains.trust_domains.as_ref().unwrap());
+    let names = vec![uri(TextMatch::Prefix("spiffe://cluster.local/ns/default/".into()))];
+    let server = server(&a, ValidationContext { match_subject_alt_names: names, ..domains }, true);
+    assert!(meet(&server, Some(&a.leaf().uri(CLIENT).build())).is_ok());
+    let (check, _) = refused(&server, Some(&a.leaf().uri("spiffe://cluster.local/ns/other/sa/x").build()));
+    assert_eq!(check, FailedCheck::Names);
+    slot.set(Some(Arc::new(TrustDomains::new([("cluster.local".to_owned(), b.bundle())]).unwrap())));
+    assert!(meet(&server, Some(&a.leaf().uri(CLIENT).build())).is_err());
+    assert!(meet(&server, Some(&b.leaf().uri(CLIENT).build())).is_ok());
+    slot.set(None);
+    assert!(meet(&server, Some(&b.leaf().uri(CLIENT).build())).is_err(), "no bundles are no trust");
+}
+
+#[test]
+fn trust_domains_stand_alone() {
+    let ca = Ca::new("a");
+    let domains = || federated(&[("cluster.local", &ca)]);
+    assert!(domains().check().is_ok());
+    let with_ca = ValidationContext { trusted_ca: Some(ca.bundle()), ..domains() };
+    assert_eq!(with_ca.check(), Err(ValidationError::WithTrustDomains("trusted_ca")));
+    let with_crl = ValidationContext { crls: Some(ca.crl(&[], 2049)), ..domains() };
+    assert_eq!(with_crl.check(), Err(ValidationError::WithTrustDomains("crl")));
+    let open = ValidationContext { trust_chain_verification: TrustChainVerification::AcceptUntrusted, ..domains() };
+    assert!(open.check().is_err());
+    assert!(domains().merge(&ValidationContext::trusting(ca.bundle())).check().is_err());
 }

@@ -293,7 +293,7 @@ impl SecretManager {
             }
             (SecretKind::ValidationContext, Some(Type::ValidationContext(context))) => {
                 let path = path.field("validation_context");
-                let loaded = Arc::new(config::validation_context(context, Origin::Delivered, &path)?);
+                let loaded = Arc::new(config::validation_context(context, Origin::Delivered, self, &path)?);
                 let Some(slot) = self.dynamic_validation_contexts.find(demanded) else { return Ok(()) };
                 let contexts = self.contexts();
                 let users = contexts.iter().filter(|context| context.uses_validation(&slot));

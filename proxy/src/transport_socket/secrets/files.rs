@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path as FilePath, PathBuf};
 use std::pin::{Pin, pin};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use aws_lc_rs::digest;
+use certs::slot::SecretSlot;
+use certs::trust_domains::TrustDomains;
 use xds_client::watch::{Watch, Watcher, parent};
 use xds_protos::envoy::config::core::v3 as core;
 use xds_protos::envoy::config::core::v3::data_source::Specifier;
@@ -32,6 +35,14 @@ pub(super) struct FileBacked {
 }
 
 type Contents = [u8; 32];
+
+/// A SPIFFE bundle map in a file, and where it is used.
+pub(super) struct FollowedBundles {
+    file: PathBuf,
+    contents: Contents,
+    slot: Weak<SecretSlot<TrustDomains>>,
+    watch: Option<Watch>,
+}
 
 /// A secret whose directories are watched.
 struct Followed {
@@ -70,13 +81,14 @@ impl SecretManager {
             demands.mark_unchanged();
             self.note_counters(stats, &mut counters);
             self.forget_files_nobody_uses();
-            if !self.files.lock().is_empty() && watcher.is_none() {
+            if watcher.is_none() && !(self.files.lock().is_empty() && self.bundles.lock().is_empty()) {
                 match Watcher::new() {
                     Ok(new) => watcher = Some(new),
                     Err(error) => tracing::warn!("the files of secrets cannot be followed: {error}"),
                 }
             }
             if let Some(watcher) = &watcher {
+                self.watch_bundles(watcher);
                 for id in self.watch(watcher, delivery, &mut followed) {
                     self.reload(&id, &counters);
                 }
@@ -88,7 +100,41 @@ impl SecretManager {
                     tracing::warn!("the files of secrets are not followed any more: {error}");
                     return;
                 }
-                id = AnyMove(&mut followed) => self.reload(&id, &counters),
+                id = AnyMove(self, &mut followed) => self.reload(&id, &counters),
+            }
+        }
+    }
+
+    /// Follows the file that a slot was filled from with this text.
+    pub(in crate::transport_socket) fn follow_bundles(
+        &self,
+        file: &FilePath,
+        text: &[u8],
+        slot: &Arc<SecretSlot<TrustDomains>>,
+    ) {
+        let (file, slot, contents) = (file.to_owned(), Arc::downgrade(slot), digest_of(&[text]));
+        self.bundles.lock().push(FollowedBundles { file, contents, slot, watch: None });
+        self.files_changed.send_modify(|delivery| *delivery += 1);
+    }
+
+    /// Watches bundle maps that are not watched yet, and has them read once more.
+    fn watch_bundles(&self, watcher: &Watcher) {
+        let mut bundles = self.bundles.lock();
+        bundles.retain(|bundles| bundles.slot.strong_count() > 0);
+        for bundles in bundles.iter_mut().filter(|bundles| bundles.watch.is_none()) {
+            match watcher.directory(parent(&bundles.file)) {
+                Ok(watch) => bundles.watch = Some(watch),
+                Err(error) => tracing::warn!("{} cannot be watched: {error}", bundles.file.display()),
+            }
+            bundles.reload();
+        }
+    }
+
+    fn poll_bundles(&self, cx: &mut Context<'_>) {
+        let mut bundles = self.bundles.lock();
+        for bundles in bundles.iter_mut() {
+            while bundles.watch.as_mut().is_some_and(|watch| pin!(watch.moved()).poll(cx).is_ready()) {
+                bundles.reload();
             }
         }
     }
@@ -171,14 +217,40 @@ async fn run(watcher: Option<&Watcher>) -> std::io::Error {
     }
 }
 
-/// The first secret for which something moves.
-struct AnyMove<'a>(&'a mut BTreeMap<Id, Followed>);
+impl FollowedBundles {
+    /// Reads the file again, if it says anything else.
+    fn reload(&mut self) {
+        let Some(slot) = self.slot.upgrade() else { return };
+        let file = self.file.display();
+        let text = match std::fs::read(&self.file) {
+            Ok(text) => text,
+            Err(error) => return tracing::warn!("{file} cannot be read, its trust bundles stay: {error}"),
+        };
+        let contents = digest_of(&[&text]);
+        if contents == self.contents {
+            return;
+        }
+        match TrustDomains::from_bundle_map(&text, &file.to_string()) {
+            Ok(domains) => {
+                slot.set(Some(Arc::new(domains)));
+                self.contents = contents;
+                tracing::info!("{file}: trust bundles loaded again");
+            }
+            Err(error) => tracing::warn!("{file} cannot be used, its trust bundles stay: {error}"),
+        }
+    }
+}
+
+/// The first secret for which something moves. Bundle maps are read again on the way.
+struct AnyMove<'a>(&'a SecretManager, &'a mut BTreeMap<Id, Followed>);
 
 impl Future for AnyMove<'_> {
     type Output = Id;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Id> {
-        for (id, followed) in self.get_mut().0.iter_mut() {
+        let AnyMove(secrets, followed) = self.get_mut();
+        secrets.poll_bundles(cx);
+        for (id, followed) in followed.iter_mut() {
             for watch in &mut followed.watches {
                 if pin!(watch.moved()).poll(cx).is_ready() {
                     return Poll::Ready(id.clone());
@@ -225,13 +297,20 @@ fn directories(secret: &proto::Secret) -> (Vec<PathBuf>, bool) {
 
 /// Of all files together; none if one cannot be read.
 fn contents(secret: &proto::Secret) -> Option<Contents> {
+    let texts = names(secret).into_iter().map(|name| std::fs::read(name).ok()).collect::<Option<Vec<_>>>()?;
+    Some(digest_of(&texts))
+}
+
+fn digest_of(texts: &[impl AsRef<[u8]>]) -> Contents {
     let mut all = digest::Context::new(&digest::SHA256);
-    for name in names(secret) {
-        let bytes = std::fs::read(name).ok()?;
-        all.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
-        all.update(&bytes);
+    for text in texts {
+        let text = text.as_ref();
+        all.update(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+        all.update(text);
     }
-    all.finish().as_ref().try_into().ok()
+    let mut contents = [0; 32];
+    contents.iter_mut().zip(all.finish().as_ref()).for_each(|(to, from)| *to = *from);
+    contents
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ mod redact;
 
 pub use dynamic::{DemandedSecret, SecretKind};
 use dynamic::{Demands, Id};
-use files::FileBacked;
+use files::{FileBacked, FollowedBundles};
 pub use redact::redacted;
 
 /// Envoy's secret manager and context manager.
@@ -40,6 +40,8 @@ pub struct SecretManager {
     arrived: watch::Sender<u64>,
     /// Delivered secrets that name files.
     files: Mutex<BTreeMap<Id, FileBacked>>,
+    /// Bundle maps in files, of whatever origin.
+    bundles: Mutex<Vec<FollowedBundles>>,
     files_changed: watch::Sender<u64>,
     contexts: Mutex<Vec<WeakContext>>,
 }
@@ -55,6 +57,7 @@ impl Default for SecretManager {
             demands_changed,
             arrived: watch::Sender::default(),
             files: Mutex::default(),
+            bundles: Mutex::default(),
             files_changed: watch::Sender::default(),
             contexts: Mutex::default(),
         }
@@ -99,7 +102,7 @@ impl SecretManager {
             }
             Some(Type::ValidationContext(context)) => {
                 let loaded =
-                    config::validation_context(context, Origin::Configured, &path.field("validation_context"))?;
+                    config::validation_context(context, Origin::Configured, self, &path.field("validation_context"))?;
                 insert(&mut self.validation_contexts.lock(), name, loaded, path)
             }
             Some(Type::SessionTicketKeys(_)) => {
@@ -236,16 +239,25 @@ impl Context {
     }
 }
 
-/// A slot that a listener or cluster waits for.
-pub(super) struct Awaited<T>(pub Arc<SecretSlot<T>>);
+/// A slot that a listener or cluster waits for. Held weakly: waiting is no use of a secret.
+pub(super) struct Awaited<T> {
+    name: String,
+    slot: Weak<SecretSlot<T>>,
+}
+
+impl<T> Awaited<T> {
+    pub(super) fn new(slot: &Arc<SecretSlot<T>>) -> Self {
+        Awaited { name: format!("SdsApi {}", slot.name()), slot: Arc::downgrade(slot) }
+    }
+}
 
 impl<T: Send + Sync> Dependency for Awaited<T> {
     fn name(&self) -> String {
-        format!("SdsApi {}", self.0.name())
+        self.name.clone()
     }
 
     fn is_ready(&self) -> bool {
-        self.0.is_settled()
+        self.slot.upgrade().is_none_or(|slot| slot.is_settled())
     }
 }
 
@@ -267,7 +279,11 @@ fn of_context<'a>(
     validation: &Validation,
 ) -> ContextCertificates {
     let trusted = |context: &ValidationContext| {
-        let bundle = context.trusted_ca.as_ref()?;
+        let domains = context.trust_domains.as_ref().and_then(|slot| slot.get());
+        let bundle = match &context.trusted_ca {
+            Some(bundle) => Arc::clone(bundle),
+            None => domains.as_ref()?.bundles().next().map(|(_, bundle)| Arc::clone(bundle))?,
+        };
         bundle.certificates().first().map(|info| (bundle.source().to_owned(), Arc::clone(info)))
     };
     let ca_cert = match validation {

@@ -1,7 +1,5 @@
 use std::fs;
-use std::sync::Arc;
 
-use certs::slot::SecretSlot;
 use certs::testing::{Ca, Leaf};
 use tempfile::TempDir;
 use xds_protos::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
@@ -204,4 +202,29 @@ async fn files_are_forgotten_with_the_last_user_and_with_the_next_delivery() {
     assert_eq!((followed(), world.secrets.demanded()[0].kind), (1, SecretKind::TlsCertificate));
     drop(slot);
     world.follow_until(|| followed() == 0).await;
+}
+
+#[tokio::test]
+async fn a_bundle_map_is_followed_and_a_broken_one_passed_over() {
+    let (a, b, world) = (Ca::new("a"), Ca::new("b"), World::new());
+    let map = |ca: &Ca| {
+        let key = format!("{{\"use\": \"x509-svid\", \"x5c\": [\"{}\"]}}", ca.der_base64());
+        format!("{{\"trust_domains\": {{\"cluster.local\": {{\"keys\": [{key}]}}}}}}")
+    };
+    world.put("map.json", &map(&a));
+    let file = world.files.path().join("map.json");
+    let domains = TrustDomains::from_bundle_map(map(&a).as_bytes(), "").unwrap();
+    let slot = SecretSlot::filled("", Arc::new(domains));
+    world.secrets.follow_bundles(&file, map(&a).as_bytes(), &slot);
+    let trusted = || slot.get().unwrap().bundles().next().unwrap().1.certificates()[0].subject().to_owned();
+    tokio::join!(world.follow_until(|| trusted() == "CN=b"), async {
+        tokio::task::yield_now().await;
+        world.put("map.json", "{}");
+        tokio::task::yield_now().await;
+        assert_eq!(trusted(), "CN=a");
+        world.put("map.json", &map(&b));
+    });
+    drop(slot);
+    world.secrets.files_changed.send_modify(|n| *n += 1);
+    world.follow_until(|| world.secrets.bundles.lock().is_empty()).await;
 }

@@ -28,6 +28,7 @@ use crate::transport_socket::{Downstream, TransportCx, Upstream};
 
 mod certificate;
 mod rules;
+mod spiffe;
 
 pub use certificate::tls_certificate;
 pub use rules::validation_context;
@@ -195,7 +196,7 @@ fn common(context: proto::CommonTlsContext, path: &Path<'_>, cx: TransportCx<'_>
         let slot = secret(config, &path.index(index), |name, source| match source {
             Some(source) => {
                 let slot = secrets.dynamic_certificate(name, source);
-                cx.build.dependencies.add(Arc::new(Awaited(slot.clone())));
+                cx.build.dependencies.add(Arc::new(Awaited::new(&slot)));
                 Some(slot)
             }
             None => secrets.certificate(name),
@@ -217,7 +218,7 @@ fn validation(
         secret(config, path, |name, source| match source {
             Some(source) => {
                 let slot = secrets.dynamic_validation_context(name, source);
-                cx.build.dependencies.add(Arc::new(Awaited(slot.clone())));
+                cx.build.dependencies.add(Arc::new(Awaited::new(&slot)));
                 Some(slot)
             }
             None => secrets.validation_context(name),
@@ -226,7 +227,8 @@ fn validation(
     match context {
         None => Ok(Validation::None),
         Some(ValidationContextType::ValidationContext(context)) => {
-            let context = validation_context(&context, Origin::Configured, &path.field("validation_context"))?;
+            let context =
+                validation_context(&context, Origin::Configured, &cx.build.secrets, &path.field("validation_context"))?;
             Ok(Validation::Fixed(Arc::new(context)))
         }
         Some(ValidationContextType::ValidationContextSdsSecretConfig(config)) => {
@@ -250,7 +252,12 @@ fn validation(
                 let wanted = "expected default_validation_context and validation_context_sds_secret_config";
                 return Err(path.reject(wanted));
             };
-            let default = validation_context(&default, Origin::Configured, &path.field("default_validation_context"))?;
+            let default = validation_context(
+                &default,
+                Origin::Configured,
+                &cx.build.secrets,
+                &path.field("default_validation_context"),
+            )?;
             let slot = from_secret(&config, &path.field("validation_context_sds_secret_config"))?;
             Ok(Validation::Secret { default: Some(Arc::new(default)), slot })
         }

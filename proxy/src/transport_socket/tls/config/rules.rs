@@ -16,9 +16,10 @@ use xds_protos::envoy::r#type::matcher::v3 as matcher_proto;
 use xds_protos::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 
 use super::certificate::source_name;
-use super::{Origin, refuse_if, unsupported};
+use super::{Origin, refuse_if, spiffe, unsupported};
 use crate::config::matcher::Regex;
 use crate::config::{DataSource, Path, Reject};
+use crate::transport_socket::SecretManager;
 
 /// Where distributions keep the authorities they trust, in Envoy's order.
 const SYSTEM_ROOTS: &[&str] = &[
@@ -37,6 +38,7 @@ const SYSTEM_ROOTS: &[&str] = &[
 pub fn validation_context(
     context: &proto::CertificateValidationContext,
     origin: Origin,
+    secrets: &SecretManager,
     path: &Path<'_>,
 ) -> Result<ValidationContext, Reject> {
     let proto::CertificateValidationContext {
@@ -61,7 +63,10 @@ pub fn validation_context(
     origin.check_watched(watched_directory.is_some(), path)?;
     let timestamps = require_signed_certificate_timestamp.unwrap_or_default();
     refuse_if(timestamps, path, "require_signed_certificate_timestamp")?;
-    refuse_if(custom_validator_config.is_some(), path, "custom_validator_config")?;
+    let trust_domains = match custom_validator_config {
+        Some(config) => Some(spiffe::trust_domains(config, secrets, &path.field("custom_validator_config"))?),
+        None => None,
+    };
     let trusted_ca = match (trusted_ca, system_root_certs) {
         (Some(source), _) => {
             let path = path.field("trusted_ca");
@@ -87,6 +92,7 @@ pub fn validation_context(
     };
     Ok(ValidationContext {
         trusted_ca,
+        trust_domains,
         crls,
         match_subject_alt_names,
         verify_certificate_hash: digests(verify_certificate_hash, &path.field("verify_certificate_hash"), from_hex)?,
@@ -103,7 +109,7 @@ pub fn validation_context(
     })
 }
 
-fn bundle(pem: &[u8], source: String, path: &Path<'_>) -> Result<Arc<TrustBundle>, Reject> {
+pub(super) fn bundle(pem: &[u8], source: String, path: &Path<'_>) -> Result<Arc<TrustBundle>, Reject> {
     let bundle = TrustBundle::from_pem(pem, source).map_err(|error| path.reject(error))?;
     for skipped in bundle.skipped() {
         tracing::warn!("{path}: left out of the trusted CAs: {skipped}");
