@@ -11,6 +11,7 @@
 mod cases;
 mod certificates;
 mod differences;
+mod filter_chains;
 mod group;
 mod http1;
 mod normalize;

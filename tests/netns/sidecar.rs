@@ -47,6 +47,7 @@ fn ask(namespace: &Namespace, address: &str) -> String {
             match stream.read(&mut buffer) {
                 Ok(n @ 1..) => got.extend_from_slice(&buffer[..n]),
                 Ok(_) => break,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 // Closed before it read what we had sent.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
                 Err(error) => return format!("{error}"),
