@@ -209,7 +209,7 @@ pub static HTTP_FILTERS: &[Extension<BuildHttpFilter>] = &[Extension {
         Ok(HttpFilterKind::Router(Arc::new(RouterConfig::build(&message, path, scope, cx)?)))
     },
     level: Level::Partial,
-    note: "retries are validated and not yet made; no upstream HTTP filters, no upstream access log",
+    note: "no hedging and retry priorities; no upstream HTTP filters, no upstream access log",
 }];
 
 /// Builds one entry of `http_filters`; `None` for an optional filter that is not known here.

@@ -19,15 +19,28 @@ use crate::net::Address;
 use crate::route::RouteMatch;
 use crate::transport_socket::UpstreamSource;
 
-/// What ended a request early, as a set. Names as in Envoy's `%RESPONSE_FLAGS%`.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct ResponseFlags(u32);
+/// What ended a request early, as a set that knows the order in which it was made. Names as in Envoy's `%RESPONSE_FLAGS%`.
+#[derive(Clone, Copy, Default)]
+pub struct ResponseFlags {
+    bits: u32,
+    /// The flags' numbers plus one, five bits each, the first one lowest. Beyond twelve the order is forgotten.
+    order: u64,
+}
+
+/// The order is for readers: two sets with the same flags are the same.
+impl PartialEq for ResponseFlags {
+    fn eq(&self, other: &Self) -> bool {
+        self.bits == other.bits
+    }
+}
+
+impl Eq for ResponseFlags {}
 
 macro_rules! response_flags {
     ($($name:ident = $bit:literal, $short:literal, $long:literal;)*) => {
         impl ResponseFlags {
-            $(pub const $name: ResponseFlags = ResponseFlags(1 << $bit);)*
-            /// Every flag with its short and long name, in the order in which Envoy prints them.
+            $(pub const $name: ResponseFlags = ResponseFlags { bits: 1 << $bit, order: $bit + 1 };)*
+            /// Every flag with its short and long name, by number.
             pub const ALL: &'static [(ResponseFlags, &'static str, &'static str)] =
                 &[$((ResponseFlags::$name, $short, $long),)*];
         }
@@ -69,24 +82,52 @@ response_flags! {
 
 impl ResponseFlags {
     pub const fn empty() -> Self {
-        ResponseFlags(0)
+        ResponseFlags { bits: 0, order: 0 }
     }
 
     pub const fn is_empty(self) -> bool {
-        self.0 == 0
+        self.bits == 0
     }
 
     pub const fn contains(self, other: ResponseFlags) -> bool {
-        self.0 & other.0 == other.0
+        self.bits & other.bits == other.bits
     }
 
     pub const fn intersects(self, other: ResponseFlags) -> bool {
-        self.0 & other.0 != 0
+        self.bits & other.bits != 0
     }
 
     #[must_use]
     pub const fn with(self, other: ResponseFlags) -> Self {
-        ResponseFlags(self.0 | other.0)
+        let mut all = self;
+        let mut rest = other.order;
+        while rest != 0 {
+            let number = rest & 31;
+            if all.bits & (1 << (number - 1)) == 0 {
+                let used = (64 - all.order.leading_zeros()).div_ceil(5);
+                if used < 12 {
+                    all.order |= number << (5 * used);
+                }
+            }
+            rest >>= 5;
+        }
+        all.bits |= other.bits;
+        all
+    }
+
+    /// The flags with their names, as Envoy prints them: in the order in which they were set.
+    pub fn iter(self) -> impl Iterator<Item = (ResponseFlags, &'static str, &'static str)> {
+        let mut rest = self.order;
+        let ordered = std::iter::from_fn(move || {
+            let number = rest & 31;
+            rest >>= 5;
+            Self::ALL.iter().find(|(flag, ..)| number != 0 && flag.order == number).copied()
+        });
+        let mut unordered = Self::ALL.iter().filter(move |(flag, ..)| self.contains(*flag)).copied();
+        let by_number = std::iter::from_fn(move || unordered.next());
+        // More than twelve have no order.
+        let (in_order, all) = if self.bits.count_ones() <= 12 { (usize::MAX, 0) } else { (0, usize::MAX) };
+        ordered.take(in_order).chain(by_number.take(all))
     }
 
     /// The flag of a short name such as `UH`.
@@ -99,11 +140,9 @@ impl fmt::Display for ResponseFlags {
     /// Short names joined with `,`; `-` for none.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
-        for (flag, short, _) in Self::ALL {
-            if self.contains(*flag) {
-                write!(f, "{separator}{short}")?;
-                separator = ",";
-            }
+        for (_, short, _) in self.iter() {
+            write!(f, "{separator}{short}")?;
+            separator = ",";
         }
         if self.is_empty() { f.write_str("-") } else { Ok(()) }
     }
@@ -355,5 +394,24 @@ impl StreamInfo {
     /// Milliseconds from the first request byte to `at`.
     pub fn since_start(&self, at: Option<Instant>) -> Option<Duration> {
         at.map(|at| at.saturating_duration_since(self.start))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_printed_in_the_order_they_were_set() {
+        let (retries, reset) =
+            (ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED, ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
+        assert_eq!(retries.with(reset).with(retries).to_string(), "URX,UC");
+        assert_eq!(reset.with(retries).to_string(), "UC,URX");
+        assert_eq!(reset.with(retries), retries.with(reset));
+        assert_eq!(reset.with(ResponseFlags::LOCAL_RESET.with(retries)).to_string(), "UC,LR,URX");
+        assert_eq!(ResponseFlags::empty().to_string(), "-");
+        assert_eq!(ResponseFlags::UNCONDITIONAL_DROP_OVERLOAD.to_string(), "UDO");
+        let all = ResponseFlags::ALL.iter().rev().fold(ResponseFlags::empty(), |all, (flag, ..)| all.with(*flag));
+        assert_eq!(all.iter().count(), ResponseFlags::ALL.len());
     }
 }

@@ -13,6 +13,8 @@ groups! {
     routing,
     /// Rewrites, redirects and direct responses.
     rewrites,
+    /// Retry policies of routes, virtual hosts and requests.
+    retries,
     /// HTTP/2 on either side, and between the versions.
     http2,
     /// gRPC, its timeouts and its local replies.

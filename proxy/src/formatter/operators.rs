@@ -252,8 +252,7 @@ fn flags(
     if cx.info.flags.is_empty() {
         return text(out, "-");
     }
-    let set = crate::stream_info::ResponseFlags::ALL.iter().filter(|(flag, ..)| cx.info.flags.contains(*flag));
-    joined(out, set.map(name))
+    joined(out, cx.info.flags.iter().map(|flag| name(&flag)))
 }
 
 fn down<'c>(cx: &LogContext<'c>) -> Option<&'c TlsInfo> {

@@ -32,6 +32,8 @@ pub struct Connection {
     pub facts: Facts,
     cluster: Arc<Cluster>,
     requests: Cell<u64>,
+    /// Sent and received, as far as the statistics know.
+    bytes: Cell<(u64, u64)>,
     expires: Option<Instant>,
     cx: UpstreamCx,
     _permit: Permit,
@@ -55,6 +57,7 @@ impl Connection {
             facts,
             cluster: cluster.clone(),
             requests: Cell::new(0),
+            bytes: Cell::default(),
             expires,
             cx: connected.cx,
             _permit: permit,
@@ -75,6 +78,18 @@ impl Connection {
         let limit = self.cluster.http.max_requests_per_connection;
         limit.is_some_and(|limit| self.requests.get() >= u64::from(limit))
             || self.expires.is_some_and(|at| at <= Instant::now())
+    }
+
+    /// Octets of one exchange, sent and received.
+    pub fn count_bytes(&self, (sent, received): (u64, u64)) {
+        self.cluster.stats.add(ClusterStats::UPSTREAM_CX_TX_BYTES_TOTAL, sent);
+        self.cluster.stats.add(ClusterStats::UPSTREAM_CX_RX_BYTES_TOTAL, received);
+    }
+
+    /// The same for all of the connection so far.
+    pub fn note_bytes(&self, (sent, received): (u64, u64)) {
+        let (sent_before, received_before) = self.bytes.replace((sent, received));
+        self.count_bytes((sent.saturating_sub(sent_before), received.saturating_sub(received_before)));
     }
 
     pub fn count_request(&self) {

@@ -184,6 +184,9 @@ impl HostPool {
 
     /// An HTTP/2 connection has room, takes no more, or is over.
     fn h2_changed(self: &Rc<Self>, event: ClientEvent) {
+        if event == ClientEvent::GoAway {
+            self.cluster.stats.inc(ClusterStats::UPSTREAM_CX_CLOSE_NOTIFY);
+        }
         if event != ClientEvent::Capacity {
             let gone: Vec<_> = self.state.borrow_mut().h2.extract_if(.., |h2| h2.client.is_closing()).collect();
             for h2 in gone {
@@ -229,6 +232,12 @@ impl HostPool {
 
     fn start(self: &Rc<Self>, permit: Permit) -> bool {
         self.state.borrow_mut().connecting += 1;
+        match self.wanted {
+            WantedProtocol::Http1 => self.cluster.stats.inc(ClusterStats::UPSTREAM_CX_HTTP1_TOTAL),
+            WantedProtocol::Http2 => self.cluster.stats.inc(ClusterStats::UPSTREAM_CX_HTTP2_TOTAL),
+            // Known only after the handshake.
+            WantedProtocol::Alpn => {}
+        }
         let pool = self.clone();
         tokio::task::spawn_local(async move {
             let outcome = connect::connect(&pool.cluster, &pool.host, &pool.options).await;
@@ -247,9 +256,13 @@ impl HostPool {
             WantedProtocol::Http1 => false,
             WantedProtocol::Alpn => connected.tls.as_ref().and_then(|tls| tls.alpn.as_deref()) == Some("h2"),
         };
-        let stats = &self.cluster.stats;
+        if self.wanted == WantedProtocol::Alpn {
+            self.cluster.stats.inc(match http2 {
+                true => ClusterStats::UPSTREAM_CX_HTTP2_TOTAL,
+                false => ClusterStats::UPSTREAM_CX_HTTP1_TOTAL,
+            });
+        }
         if !http2 {
-            stats.inc(ClusterStats::UPSTREAM_CX_HTTP1_TOTAL);
             let (io, connection) = Connection::new(connected, permit, &self.cluster, self.options.sni.clone());
             let settings = self.http1.get_or_init(|| Arc::new(self.cluster.http1_settings()));
             let client = H1Client::new(io, settings.clone());
@@ -257,7 +270,6 @@ impl HostPool {
             self.release(client, connection);
             return;
         }
-        stats.inc(ClusterStats::UPSTREAM_CX_HTTP2_TOTAL);
         let (io, connection) = Connection::new(connected, permit, &self.cluster, self.options.sni.clone());
         let settings = self.http2.get_or_init(|| Rc::new(self.cluster.http2_settings()));
         let (client, driver) = match client::connect(io, settings.clone()).await {
@@ -340,10 +352,8 @@ impl HostPool {
     /// A failed connection fails everybody who waits, as in Envoy: callers decide whether to try another host.
     fn fail_waiters(&self, error: &LeaseError) {
         let waiters = std::mem::take(&mut self.state.borrow_mut().waiters);
-        for (i, waiter) in waiters.iter().enumerate() {
-            if i > 0 {
-                self.cluster.stats.inc(ClusterStats::UPSTREAM_RQ_PENDING_FAILURE_EJECT);
-            }
+        for waiter in &waiters {
+            self.cluster.stats.inc(ClusterStats::UPSTREAM_RQ_PENDING_FAILURE_EJECT);
             waiter.give(Err(error.clone()));
         }
     }

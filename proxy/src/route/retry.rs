@@ -1,4 +1,5 @@
-//! `envoy.config.route.v3.RetryPolicy`, as data: read and checked in full with the route, for the router to act on.
+//! `envoy.config.route.v3.RetryPolicy`, as data: read and checked in full with the route, for the router's
+//! [`retry`](crate::http_filters::router) to act on. Retry priorities are refused.
 
 use std::time::Duration;
 
@@ -6,9 +7,7 @@ use prost_types::Any;
 use xds_protos::envoy::config::core::v3::Metadata;
 use xds_protos::envoy::config::route::v3 as pb;
 use xds_protos::envoy::config::route::v3::retry_policy::retry_host_predicate;
-use xds_protos::envoy::config::route::v3::retry_policy::retry_priority;
 use xds_protos::envoy::extensions::retry::host::omit_host_metadata::v3::OmitHostMetadataConfig;
-use xds_protos::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
 
 use super::header_matcher::HeaderMatcher;
 use super::unsupported;
@@ -23,8 +22,6 @@ pub struct RetryPolicy {
     pub per_try_timeout: Option<Duration>,
     pub per_try_idle_timeout: Option<Duration>,
     pub retry_host_predicates: Box<[RetryHostPredicate]>,
-    /// `envoy.retry_priorities.previous_priorities`.
-    pub previous_priorities: Option<u32>,
     /// How often a host may be picked anew when a predicate turns it down.
     pub host_selection_retry_max_attempts: u32,
     pub retriable_status_codes: Box<[u16]>,
@@ -89,6 +86,13 @@ retry_on! {
 }
 
 impl RetryOn {
+    /// The conditions that look at a gRPC status.
+    pub const GRPC: RetryOn = RetryOn::GRPC_CANCELLED
+        .with(RetryOn::GRPC_DEADLINE_EXCEEDED)
+        .with(RetryOn::GRPC_INTERNAL)
+        .with(RetryOn::GRPC_RESOURCE_EXHAUSTED)
+        .with(RetryOn::GRPC_UNAVAILABLE);
+
     /// Reads a list separated by commas. Words that are none of the conditions are passed over, as Envoy does: clients and
     /// older control planes send some.
     pub fn parse(list: &str) -> Self {
@@ -103,6 +107,17 @@ impl RetryOn {
     #[must_use]
     pub const fn with(self, other: RetryOn) -> Self {
         RetryOn(self.0 | other.0)
+    }
+
+    /// What of this is also in `other`.
+    #[must_use]
+    pub const fn only(self, other: RetryOn) -> Self {
+        RetryOn(self.0 & other.0)
+    }
+
+    #[must_use]
+    pub const fn except(self, other: RetryOn) -> Self {
+        RetryOn(self.0 & !other.0)
     }
 
     pub const fn is_empty(self) -> bool {
@@ -135,6 +150,7 @@ impl RetryPolicy {
             &[
                 ("retry_options_predicates", !retry_options_predicates.is_empty()),
                 ("refresh_cluster_on_retry", *refresh_cluster_on_retry),
+                ("retry_priority", retry_priority.is_some()),
             ],
         )?;
         let predicates = retry_host_predicate.iter().enumerate();
@@ -154,7 +170,6 @@ impl RetryPolicy {
         let rate_limited = rate_limited_retry_back_off.as_ref();
         let rate_limited =
             rate_limited.map(|b| build_rate_limited(b, &path.field("rate_limited_retry_back_off"))).transpose()?;
-        let priority = retry_priority.as_ref().map(|p| build_priority(p, &path.field("retry_priority"))).transpose()?;
         Ok(RetryPolicy {
             retry_on: RetryOn::parse(retry_on),
             num_retries: num_retries.unwrap_or(1),
@@ -164,7 +179,6 @@ impl RetryPolicy {
                 &path.field("per_try_idle_timeout"),
             )?,
             retry_host_predicates: predicates.collect::<Result<_, _>>()?,
-            previous_priorities: priority,
             host_selection_retry_max_attempts,
             retriable_status_codes: codes.collect::<Result<_, _>>()?,
             back_off,
@@ -201,23 +215,6 @@ fn build_predicate(proto: &pb::retry_policy::RetryHostPredicate, path: &Path) ->
         }
         _ => Err(unknown(&any.type_url)),
     }
-}
-
-fn build_priority(proto: &pb::retry_policy::RetryPriority, path: &Path) -> Result<u32, Reject> {
-    let pb::retry_policy::RetryPriority { name, config_type } = proto;
-    let any = config_type.as_ref().map(|retry_priority::ConfigType::TypedConfig(any)| any);
-    let known = "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig";
-    let Some(any) = any.filter(|any| message_name(any) == known) else {
-        let type_url = any.map_or("", |any| any.type_url.as_str());
-        return Err(path.reject(format_args!("retry priority {name:?} with type URL {type_url:?} is not known")));
-    };
-    let config_path = path.field("typed_config");
-    let config: PreviousPrioritiesConfig = decode(any, &config_path)?;
-    let frequency = u32::try_from(config.update_frequency).ok().filter(|n| *n > 0);
-    frequency.ok_or_else(|| {
-        let why = format_args!("expected at least 1, got {}", config.update_frequency);
-        config_path.field("update_frequency").reject(why)
-    })
 }
 
 fn build_back_off(proto: &pb::retry_policy::RetryBackOff, path: &Path) -> Result<(Duration, Option<Duration>), Reject> {

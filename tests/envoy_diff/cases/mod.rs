@@ -11,6 +11,7 @@ pub mod http2;
 pub mod local_replies;
 pub mod log_types;
 pub mod paths;
+pub mod retries;
 pub mod rewrites;
 pub mod routing;
 pub mod tcp;

@@ -103,7 +103,9 @@ impl H1Client {
             scan: Scan::response(),
             interim: 0,
             keep_alive: true,
+            close_announced: false,
             has_data: false,
+            refused: false,
             closed: false,
             sent: 0,
             received: 0,
@@ -124,8 +126,12 @@ pub struct H1Exchange {
     scan: Scan,
     interim: u32,
     keep_alive: bool,
+    /// The answer says that the connection closes after it.
+    close_announced: bool,
     /// Some of the body is encoded.
     has_data: bool,
+    /// The connection turned out to be closed before anything was written.
+    refused: bool,
     /// The peer will send no more.
     closed: bool,
     sent: u64,
@@ -231,10 +237,21 @@ impl H1Exchange {
         &self.client.io
     }
 
+    /// The answer said `connection: close`, or is of a version where that is the rule.
+    pub fn close_announced(&self) -> bool {
+        self.close_announced
+    }
+
+    /// The request's body, if none of it was asked for yet: after an error before the first byte was written, all of it.
+    pub fn untouched_body(&mut self) -> Option<Body> {
+        (self.sent == 0 && self.refused).then(|| std::mem::take(&mut self.body))
+    }
+
     /// Writes the first byte. What can be read before that is no answer to it.
     fn poll_first_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ExchangeError>> {
         if poll_discard(&mut self.client.io, cx).is_ready() {
             let error = self.fail(ResetReason::ConnectionTermination, details::CONNECTION_TERMINATION);
+            self.refused = true;
             return Poll::Ready(Err(ExchangeError { refused: true, ..error }));
         }
         if let Err(failed) = self.pump(cx) {
@@ -338,6 +355,7 @@ impl H1Exchange {
             lenient: true,
         };
         self.decoder = BodyDecoder::new(framing, options);
+        self.close_announced = !keep_alive && !tunnel;
         self.keep_alive = keep_alive && !matches!(self.decoder, BodyDecoder::UntilClose);
         self.stage = Stage::Body;
         if self.sending == Sending::Held {
@@ -403,7 +421,11 @@ impl BodySource for H1Exchange {
             }
             let want = self.decoder.wants();
             if let Err(error) = ready!(self.poll_fill(want, cx)) {
-                return Poll::Ready(Some(Err(error.into())));
+                // A body that tells its own end is cut whether the connection was closed or reset, as in Envoy.
+                return Poll::Ready(Some(Err(match self.decoder.end_of_stream() {
+                    Ok(()) => error.into(),
+                    Err(violation) => self.fail(ResetReason::ProtocolError, violation.details).into(),
+                })));
             }
         }
     }

@@ -109,7 +109,7 @@ impl Buf for Chunk {
 pub enum SendEnd {
     /// END_STREAM was handed over.
     Done,
-    /// The body failed; the stream was reset.
+    /// The body failed; the stream is to be reset.
     BodyFailed(BodyError),
     /// The stream was reset or its connection lost.
     Reset(BodyError),
@@ -192,10 +192,7 @@ impl Sender {
                 Poll::Ready(Ok(None))
             }
             Poll::Ready(Some(Ok(Frame::Trailers(trailers)))) => self.trailers(stream, trailers),
-            Poll::Ready(Some(Err(failed))) => {
-                stream.send_reset(error::reset_code(failed.reason));
-                Poll::Ready(Ok(Some(SendEnd::BodyFailed(failed))))
-            }
+            Poll::Ready(Some(Err(failed))) => Poll::Ready(Ok(Some(SendEnd::BodyFailed(failed)))),
             Poll::Ready(None) => self.data(stream, Bytes::new(), true),
         }
     }

@@ -25,13 +25,15 @@ pub struct Accounting {
     started: Instant,
     internal: bool,
     canary: bool,
+    /// It shares its connection.
+    http2: bool,
     /// The response (or the failure) has been counted.
     answered: bool,
     ended: bool,
 }
 
 impl Accounting {
-    pub fn start(cluster: Arc<Cluster>, host: Arc<Host>, permit: Permit, started: Instant) -> Self {
+    pub fn start(cluster: Arc<Cluster>, host: Arc<Host>, permit: Permit, started: Instant, http2: bool) -> Self {
         cluster.stats.inc(ClusterStats::UPSTREAM_RQ_TOTAL);
         cluster.stats.gauge_inc(ClusterStats::UPSTREAM_RQ_ACTIVE);
         host.stats.rq_total.fetch_add(1, Ordering::Relaxed);
@@ -44,6 +46,7 @@ impl Accounting {
             started,
             internal: false,
             canary: false,
+            http2,
             answered: false,
             ended: false,
         }
@@ -53,7 +56,7 @@ impl Accounting {
     pub fn response(&mut self, head: &ResponseHead, request: &RequestHead, request_complete: Option<Instant>) {
         self.answered = true;
         self.request_complete = request_complete;
-        self.internal = request.headers.get(X_ENVOY_INTERNAL).is_some_and(|v| v == "true");
+        self.internal = is_internal(request);
         self.canary = self.host.canary || head.headers.get(X_ENVOY_UPSTREAM_CANARY).is_some_and(|v| v == "true");
         let code = head.status.as_u16();
         count_code(&self.cluster, code, self.internal, self.canary);
@@ -83,6 +86,18 @@ impl Accounting {
         }
     }
 
+    /// There was a response, and the request is sent again. Only its code is counted.
+    pub fn retried(&mut self, head: &ResponseHead) {
+        self.answered = true;
+        self.host.stats.rq_error.fetch_add(1, Ordering::Relaxed);
+        self.cluster.stats.code(ClusterStats::RETRY_UPSTREAM_RQ, head.status.as_u16());
+    }
+
+    /// A limit of this attempt ran out.
+    pub fn timed_out(&self) {
+        self.host.stats.rq_timeout.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// There was a response, which is not counted.
     pub fn abandon(&mut self) {
         (self.answered, self.ended) = (true, true);
@@ -92,14 +107,11 @@ impl Accounting {
     pub fn reset(&mut self, reason: ResetReason) {
         self.ended = true;
         let stats = &self.cluster.stats;
-        match reason {
-            ResetReason::RemoteReset | ResetReason::RemoteRefusedStreamReset => {
-                stats.inc(ClusterStats::UPSTREAM_RQ_RX_RESET);
-            }
-            ResetReason::ProtocolError => {
-                stats.inc(ClusterStats::UPSTREAM_CX_PROTOCOL_ERROR);
-                stats.inc(ClusterStats::UPSTREAM_RQ_TX_RESET);
-            }
+        match (reason, self.http2) {
+            (ResetReason::RemoteReset, true) => stats.inc(ClusterStats::UPSTREAM_RQ_RX_RESET),
+            (ResetReason::ProtocolError, true) => stats.inc(ClusterStats::UPSTREAM_RQ_TX_RESET),
+            (ResetReason::ConnectionTermination, true) => stats.inc(ClusterStats::UPSTREAM_RQ_PENDING_FAILURE_EJECT),
+            (ResetReason::ProtocolError, false) => stats.inc(ClusterStats::UPSTREAM_CX_PROTOCOL_ERROR),
             _ => {}
         }
         if !self.answered {
@@ -112,10 +124,9 @@ impl Accounting {
 impl Drop for Accounting {
     fn drop(&mut self) {
         if !self.ended {
-            // We gave up: a time limit, or the client is gone.
-            self.cluster.stats.inc(ClusterStats::UPSTREAM_RQ_TX_RESET);
-            if !self.answered {
-                self.cluster.stats.inc(ClusterStats::UPSTREAM_RQ_CANCELLED);
+            // We gave up: a time limit, or the client is gone. A reset is something that only HTTP/2 has.
+            if self.http2 {
+                self.cluster.stats.inc(ClusterStats::UPSTREAM_RQ_TX_RESET);
             }
         }
         self.cluster.stats.gauge_dec(ClusterStats::UPSTREAM_RQ_ACTIVE);
@@ -123,27 +134,42 @@ impl Drop for Accounting {
     }
 }
 
-/// A request that waits for a connection.
-pub struct PendingGuard<'a>(&'a Arc<Cluster>);
+/// A request that waits for a connection. Dropped before it is [`over`](Self::over) it was cancelled.
+pub struct PendingGuard<'a> {
+    cluster: &'a Arc<Cluster>,
+    over: bool,
+}
 
 impl<'a> PendingGuard<'a> {
     pub fn new(cluster: &'a Arc<Cluster>) -> Self {
         cluster.stats.gauge_inc(ClusterStats::UPSTREAM_RQ_PENDING_ACTIVE);
-        PendingGuard(cluster)
+        PendingGuard { cluster, over: false }
+    }
+
+    pub fn over(mut self) {
+        self.over = true;
     }
 }
 
 impl Drop for PendingGuard<'_> {
     fn drop(&mut self) {
-        self.0.stats.gauge_dec(ClusterStats::UPSTREAM_RQ_PENDING_ACTIVE);
+        self.cluster.stats.gauge_dec(ClusterStats::UPSTREAM_RQ_PENDING_ACTIVE);
+        if !self.over {
+            self.cluster.stats.inc(ClusterStats::UPSTREAM_RQ_CANCELLED);
+        }
     }
 }
 
 /// A reply that stands in for the cluster's is counted as one of its responses, as Envoy does.
 pub fn local_failure<S: RouterStream>(cluster: &Arc<Cluster>, stream: &S, reply: LocalReply) -> Outcome {
-    let internal = stream.with(|head, _| head.headers.get(X_ENVOY_INTERNAL).is_some_and(|v| v == "true"));
+    let internal = stream.with(|head, _| is_internal(head));
     count_code(cluster, reply.status.as_u16(), internal, false);
     reply.into()
+}
+
+/// The request comes from inside (`x-envoy-internal`).
+pub fn is_internal(request: &RequestHead) -> bool {
+    request.headers.get(X_ENVOY_INTERNAL).is_some_and(|value| value == "true")
 }
 
 pub fn count_code(cluster: &Cluster, code: u16, internal: bool, canary: bool) {

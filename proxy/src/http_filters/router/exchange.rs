@@ -1,13 +1,16 @@
 //! One request and its answer on an upstream connection, whichever codec carries it, and the body that is left of it
 //! after the head.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::accounting::Accounting;
 use super::replies;
+use super::replies::TRY_IDLED;
 use super::tcp::TcpExchange;
+use super::tries::TryTimer;
 use crate::http::http1::H1Exchange;
 use crate::http::http2::client::H2Exchange;
 use crate::http::{
@@ -15,6 +18,7 @@ use crate::http::{
 };
 use crate::http_filters::LocalReply;
 use crate::pool::{Lease, LeaseH1, LeaseH2};
+use crate::stats::names::ClusterStats;
 
 /// An exchange under way. Dropping it before the end resets the upstream stream (HTTP/1: closes the connection).
 pub struct Exchange {
@@ -31,7 +35,7 @@ enum Wire {
     },
     H2 {
         exchange: H2Exchange,
-        _lease: LeaseH2,
+        lease: LeaseH2,
     },
     /// A CONNECT that ends here.
     Tcp(Box<TcpExchange>),
@@ -56,24 +60,23 @@ impl Exchange {
                 let Some(client) = lease.take() else { return Err(Box::new(gone())) };
                 match client.start(head, body) {
                     Ok(exchange) => Wire::H1 { exchange, lease },
-                    Err(error) => return Err(Box::new(replies::reset_before_response(&error))),
+                    Err(error) => return Err(Box::new(replies::reset_before_response(&error, false))),
                 }
             }
             Lease::H2(lease) => match lease.shared.client.start(head, body) {
-                Ok(exchange) => Wire::H2 { exchange, _lease: lease },
-                Err(error) => return Err(Box::new(replies::reset_before_response(&error))),
+                Ok(exchange) => Wire::H2 { exchange, lease: lease },
+                Err(error) => return Err(Box::new(replies::reset_before_response(&error, false))),
             },
             Lease::Tcp(lease) => Wire::Tcp(Box::new(TcpExchange::new(lease, body))),
         };
         Ok(Exchange { wire, accounting, ctl })
     }
 
-    /// The final response's head. Interim heads go to `ctl` where the downstream may have them.
+    /// The final response's head. Interim heads go to `interim`.
     pub fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
-        ctl: &Rc<StreamCtl>,
-        forward_100: bool,
+        interim: &mut dyn FnMut(ResponseHead),
     ) -> Poll<Result<ResponseHead, ExchangeError>> {
         loop {
             let head = match &mut self.wire {
@@ -83,14 +86,9 @@ impl Exchange {
                 Wire::Done => return Poll::Pending,
             };
             match head {
-                Poll::Ready(Ok(head)) if is_interim(&head) => {
-                    if forward_100 || head.status != http::StatusCode::CONTINUE {
-                        ctl.informational.borrow_mut().push_back(head);
-                        ctl.wake();
-                    }
-                }
+                Poll::Ready(Ok(head)) if is_interim(&head) => interim(head),
                 // The client broke off or broke the rules: its codec answers and drops this stream.
-                Poll::Ready(Err(_)) if ctl.reset.get().is_some() => return Poll::Pending,
+                Poll::Ready(Err(_)) if self.ctl.reset.get().is_some() => return Poll::Pending,
                 other => return other,
             }
         }
@@ -100,6 +98,39 @@ impl Exchange {
     pub fn failed(&mut self, error: &ExchangeError) {
         self.accounting.reset(error.reason);
         self.close(true);
+    }
+
+    /// `per_try_idle_timeout` ran out.
+    pub fn idled(&mut self) {
+        self.accounting.timed_out();
+        self.close(false);
+    }
+
+    /// The response is thrown away for another attempt's.
+    pub fn retire(mut self, head: &ResponseHead, request_complete: bool) {
+        self.accounting.retried(head);
+        if self.is_end_stream() && request_complete {
+            self.accounting.abandon();
+            self.complete();
+        }
+    }
+
+    /// The request's body, if nothing of the request was sent.
+    pub fn untouched_body(&mut self) -> Option<Body> {
+        match &mut self.wire {
+            Wire::H1 { exchange, .. } => exchange.untouched_body(),
+            Wire::H2 { .. } | Wire::Tcp(_) | Wire::Done => None,
+        }
+    }
+
+    /// Octets sent and received so far.
+    pub fn bytes(&self) -> (u64, u64) {
+        match &self.wire {
+            Wire::H1 { exchange, .. } => exchange.bytes(),
+            Wire::H2 { exchange, .. } => exchange.bytes(),
+            Wire::Tcp(exchange) => exchange.bytes(),
+            Wire::Done => (0, 0),
+        }
     }
 
     /// The response is of no use.
@@ -122,18 +153,27 @@ impl Exchange {
             Wire::Tcp(exchange) => (exchange.bytes(), 0),
             Wire::Done => return,
         };
+        match &self.wire {
+            Wire::H1 { lease, .. } => lease.connection.count_bytes(bytes),
+            Wire::Tcp(exchange) => exchange.lease().connection.count_bytes(bytes),
+            Wire::H2 { lease, .. } => {
+                let (received, sent) = lease.shared.client.bytes();
+                lease.shared.connection.note_bytes((sent, received));
+            }
+            Wire::Done => {}
+        }
         wire.sent.set(bytes.0);
         wire.received.set(bytes.1);
         wire.header_sent.set(header_sent);
     }
 
     /// What follows the head. A response that is complete with its head gives its connection back here.
-    pub fn into_body(mut self) -> Body {
+    pub fn into_body(mut self, idle: Option<Box<TryTimer>>) -> Body {
         if self.is_end_stream() {
             self.complete();
             return Body::Empty;
         }
-        Body::Stream(Box::new(ResponseBody { exchange: self }))
+        Body::Stream(Box::new(ResponseBody { exchange: self, idle }))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -161,10 +201,15 @@ impl Exchange {
         self.ctl.upstream.last_rx.set(Some(now));
         self.note_wire();
         match std::mem::replace(&mut self.wire, Wire::Done) {
-            Wire::H1 { exchange, lease } => match exchange.into_client() {
-                Some(client) => lease.give_back(client),
-                None => lease.connection.closed_by_us(false),
-            },
+            Wire::H1 { exchange, lease } => {
+                if exchange.close_announced() {
+                    self.accounting.cluster.stats.inc(ClusterStats::UPSTREAM_CX_CLOSE_NOTIFY);
+                }
+                match exchange.into_client() {
+                    Some(client) => lease.give_back(client),
+                    None => lease.connection.closed_by_us(false),
+                }
+            }
             Wire::Tcp(exchange) => exchange.lease().connection.closed_by_peer(false),
             Wire::H2 { .. } | Wire::Done => {}
         }
@@ -189,13 +234,16 @@ fn is_interim(head: &ResponseHead) -> bool {
 }
 
 fn gone() -> LocalReply {
-    replies::reset_before_response(&ExchangeError {
-        reason: ResetReason::ConnectionTermination,
-        details: "".into(),
-        request_written: false,
-        response_started: false,
-        refused: true,
-    })
+    replies::reset_before_response(
+        &ExchangeError {
+            reason: ResetReason::ConnectionTermination,
+            details: "".into(),
+            request_written: false,
+            response_started: false,
+            refused: true,
+        },
+        false,
+    )
 }
 
 impl Drop for Exchange {
@@ -209,11 +257,22 @@ impl Drop for Exchange {
 /// What follows a response's head, with the exchange it comes from.
 pub struct ResponseBody {
     exchange: Exchange,
+    /// `per_try_idle_timeout`.
+    idle: Option<Box<TryTimer>>,
 }
 
 impl BodySource for ResponseBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
-        let frame = std::task::ready!(self.exchange.poll_frame(cx));
+        let frame = match self.exchange.poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                let Some(timer) = &mut self.idle else { return Poll::Pending };
+                std::task::ready!(timer.poll(cx, None, self.exchange.bytes()));
+                self.exchange.idled();
+                let details = Cow::Borrowed(TRY_IDLED);
+                return Poll::Ready(Some(Err(BodyError { reason: ResetReason::LocalReset, details })));
+            }
+        };
         match &frame {
             None => self.exchange.complete(),
             Some(Ok(_)) => {

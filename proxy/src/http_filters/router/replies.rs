@@ -6,6 +6,7 @@ use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 
 use super::Outcome;
+use super::tries::TryExpired;
 use crate::http::{ExchangeError, RequestHead, ResetReason};
 use crate::http_filters::LocalReply;
 use crate::pool::LeaseError;
@@ -44,33 +45,36 @@ pub fn own(route: &RouteMatch, head: &mut RequestHead, info: &mut StreamInfo, ke
     reply.into()
 }
 
-pub fn overflow() -> LocalReply {
-    reset(ResetReason::Overflow, None)
+pub fn overflow(retried: bool) -> LocalReply {
+    reset(ResetReason::Overflow, None, retried)
 }
 
-pub fn lease_failed(error: &LeaseError) -> LocalReply {
+/// `retried`: it was not the first attempt.
+pub fn lease_failed(error: &LeaseError, retried: bool) -> LocalReply {
     match error {
-        LeaseError::Overflow => overflow(),
-        LeaseError::Connect { reason, transport_failure } => reset(*reason, transport_failure.as_deref()),
+        LeaseError::Overflow => overflow(retried),
+        LeaseError::Connect { reason, transport_failure } => reset(*reason, transport_failure.as_deref(), retried),
     }
 }
 
-pub fn reset_before_response(error: &ExchangeError) -> LocalReply {
-    let mut reply = reset(error.reason, None);
-    if error.reason == ResetReason::ProtocolError && !error.details.is_empty() {
+pub fn reset_before_response(error: &ExchangeError, retried: bool) -> LocalReply {
+    let mut reply = reset(error.reason, None, retried);
+    // Envoy tells what broke HTTP/2, and of HTTP/1 only that something did.
+    if error.reason == ResetReason::ProtocolError && error.details.starts_with("http2.") {
         reply.details = format!("upstream_reset_before_response_started{{protocol error|{}}}", error.details).into();
     }
     reply
 }
 
-fn reset(reason: ResetReason, transport_failure: Option<&str>) -> LocalReply {
+fn reset(reason: ResetReason, transport_failure: Option<&str>, retried: bool) -> LocalReply {
     let words = words(reason);
     let status = match reason {
         ResetReason::ProtocolError => StatusCode::BAD_GATEWAY,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     // The reason is for the log; the client is not told how our TLS or network failed.
-    let body = format!("{PREFIX} {words}");
+    let again = if retried { "retried and the latest " } else { "" };
+    let body = format!("{PREFIX} {again}reset reason: {words}");
     let details = match transport_failure.filter(|failure| !failure.is_empty()) {
         Some(failure) => format!("upstream_reset_before_response_started{{{words}|{failure}}}"),
         None => format!("upstream_reset_before_response_started{{{words}}}"),
@@ -82,10 +86,23 @@ fn reset(reason: ResetReason, transport_failure: Option<&str>) -> LocalReply {
     reply
 }
 
-const PREFIX: &str = "upstream connect error or disconnect/reset before headers. reset reason:";
+const PREFIX: &str = "upstream connect error or disconnect/reset before headers.";
 
 pub fn request_timeout() -> LocalReply {
     LocalReply::new(StatusCode::GATEWAY_TIMEOUT, "upstream request timeout", "response_timeout")
+        .flag(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
+}
+
+pub const TRY_TIMED_OUT: &str = "upstream_per_try_timeout";
+pub const TRY_IDLED: &str = "upstream_per_try_idle_timeout";
+
+/// A limit of one attempt ran out.
+pub fn try_timeout(which: TryExpired) -> LocalReply {
+    let details = match which {
+        TryExpired::Total => TRY_TIMED_OUT,
+        TryExpired::Idle => TRY_IDLED,
+    };
+    LocalReply::new(StatusCode::GATEWAY_TIMEOUT, "upstream request timeout", details)
         .flag(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
 }
 

@@ -21,6 +21,10 @@ const X_ENVOY_EXPECTED_RQ_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-en
 pub struct Timeouts {
     /// From the end of the request to the end of the response. `None`: no limit.
     pub global: Option<Duration>,
+    /// Of one attempt, from its connection and the end of the request to the response's head.
+    pub per_try: Option<Duration>,
+    /// How long nothing may move in one attempt.
+    pub per_try_idle: Option<Duration>,
     /// Write the limit into `grpc-timeout`, because the route's `max_grpc_timeout` decides it.
     overwrite_grpc: bool,
 }
@@ -54,39 +58,56 @@ impl Timeouts {
         if expected.is_none() {
             head.headers.remove(X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS);
         }
-        head.headers.remove(X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS);
-        Timeouts { global: (!global.is_zero()).then_some(global), overwrite_grpc }
+        let policy = action.retry_policy.as_ref();
+        let mut per_try = policy.and_then(|policy| policy.per_try_timeout);
+        if let Some(asked) = head.headers.remove(X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS) {
+            per_try = asked.to_str().ok().and_then(|n| n.parse().ok()).map(Duration::from_millis).or(per_try);
+        }
+        let positive = |limit: &Duration| !limit.is_zero();
+        let global = Some(global).filter(positive);
+        Timeouts {
+            // One that is no shorter than all attempts together says nothing.
+            per_try: per_try.filter(positive).filter(|limit| global.is_none_or(|global| *limit < global)),
+            per_try_idle: policy.and_then(|policy| policy.per_try_idle_timeout).filter(positive),
+            global,
+            overwrite_grpc,
+        }
     }
 
-    /// Tells the upstream how long it has.
-    pub fn write_headers(&self, head: &mut RequestHead, config: &RouterConfig) {
-        let Some(global) = self.global else { return };
-        let ms = u64::try_from(global.as_millis()).unwrap_or(u64::MAX);
+    /// Tells the upstream how long it has, when so much time has `passed` since the request was complete.
+    pub fn write_headers(&self, head: &mut RequestHead, config: &RouterConfig, passed: Duration) {
+        let left = self.global.map(|global| global.saturating_sub(passed).max(Duration::from_millis(1)));
+        let Some(limit) = [self.per_try, left].into_iter().flatten().min() else { return };
+        let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         if !config.suppress_envoy_headers {
             head.headers.insert(X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, decimal(ms));
         }
         if self.overwrite_grpc {
-            head.headers.insert(GRPC_TIMEOUT, grpc_value(global));
+            head.headers.insert(GRPC_TIMEOUT, grpc_value(limit));
         }
     }
 }
 
-/// Removes the headers that speak to the router alone, whether or not they were obeyed.
-pub fn take_router_headers(headers: &mut HeaderMap) {
-    const ROUTER_HEADERS: [HeaderName; 8] = [
-        HeaderName::from_static("x-envoy-retry-on"),
-        HeaderName::from_static("x-envoy-retry-grpc-on"),
-        HeaderName::from_static("x-envoy-max-retries"),
-        HeaderName::from_static("x-envoy-retriable-status-codes"),
-        HeaderName::from_static("x-envoy-retriable-header-names"),
-        HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
-        HeaderName::from_static("x-envoy-upstream-alt-stat-name"),
-        HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response"),
-    ];
-    // Hashing eight names costs more than looking at the names there are.
-    if headers.keys().any(|name| ROUTER_HEADERS.contains(name)) {
-        ROUTER_HEADERS.iter().for_each(|name| drop(headers.remove(name)));
-    }
+/// The headers that speak to the router alone, beside those of [`Timeouts`].
+const ROUTER_HEADERS: [HeaderName; 8] = [
+    HeaderName::from_static("x-envoy-retry-on"),
+    HeaderName::from_static("x-envoy-retry-grpc-on"),
+    HeaderName::from_static("x-envoy-max-retries"),
+    HeaderName::from_static("x-envoy-retriable-status-codes"),
+    HeaderName::from_static("x-envoy-retriable-header-names"),
+    HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
+    HeaderName::from_static("x-envoy-upstream-alt-stat-name"),
+    HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response"),
+];
+
+/// Whether there are any. Hashing eight names costs more than looking at the names there are.
+pub fn has_router_headers(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| ROUTER_HEADERS.contains(name))
+}
+
+/// Removes them, whether or not they were obeyed.
+pub fn remove_router_headers(headers: &mut HeaderMap) {
+    ROUTER_HEADERS.iter().for_each(|name| drop(headers.remove(name)));
 }
 
 /// How long the whole stream may take, from its start: the route's `max_stream_duration` or a `grpc-timeout` it caps, else

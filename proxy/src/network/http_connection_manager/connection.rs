@@ -27,6 +27,8 @@ pub struct HcmConnection {
     pub clusters: Arc<ClusterManager>,
     pub drain: Drain,
     listener_stats: Option<StatBlock<ListenerHttpStats>>,
+    /// Of the listener: how much of a request is kept to send it again.
+    pub buffer_limit: usize,
     timer: RefCell<Option<LazyTimer>>,
     active: Cell<u32>,
     tunnels: Cell<u32>,
@@ -42,6 +44,7 @@ impl HcmConnection {
         drain: Drain,
         protocol: Protocol,
         listener_stats: Option<StatBlock<ListenerHttpStats>>,
+        buffer_limit: usize,
     ) -> Rc<Self> {
         let over_tls = info.tls.get().is_some();
         let stats = &config.stats;
@@ -60,6 +63,7 @@ impl HcmConnection {
             clusters,
             drain,
             listener_stats,
+            buffer_limit,
             timer: RefCell::default(),
             active: Cell::new(0),
             tunnels: Cell::new(0),

@@ -111,6 +111,7 @@ impl HttpConnectionManager {
             drain.clone(),
             protocol,
             self.listener_stats.clone(),
+            buffer_limit,
         );
         match protocol {
             Protocol::Http2 => http2::server::serve(io, service, Rc::new(self.config.http2.clone()), drain).await,

@@ -230,6 +230,7 @@ impl Stream {
             && !config.proxy_100_continue
         {
             head.headers.remove(http::header::EXPECT);
+            count_code(config, connection, StatusCode::CONTINUE.as_u16());
             self.ctl.informational.borrow_mut().push_back(ResponseHead::new(StatusCode::CONTINUE));
             self.ctl.wake();
         }
@@ -485,8 +486,18 @@ impl RouterStream for Stream {
         &self.connection.clusters
     }
 
-    fn proxy_100_continue(&self) -> bool {
-        self.config().proxy_100_continue
+    fn interim(&self, head: ResponseHead) -> bool {
+        let config = self.config();
+        if config.proxy_100_continue {
+            count_code(config, &self.connection, head.status.as_u16());
+            self.ctl.informational.borrow_mut().push_back(head);
+            self.ctl.wake();
+        }
+        config.proxy_100_continue
+    }
+
+    fn buffer_limit(&self) -> u64 {
+        self.connection.buffer_limit as u64
     }
 
     fn scheme_match_upstream(&self) -> bool {

@@ -187,9 +187,7 @@ fn retry_policies_are_read_in_full() {
         "retry_on: 'connect-failure,refused-stream,unavailable,cancelled,bogus', num_retries: 2, \
          host_selection_retry_max_attempts: 5, retriable_status_codes: [503], per_try_timeout: 1s, \
          retry_back_off: {base_interval: 0.0001s}, retry_host_predicate: [{name: envoy.retry_host_predicates.previous_hosts, \
-         typed_config: {'@type': type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate}}], \
-         retry_priority: {name: envoy.retry_priorities.previous_priorities, typed_config: \
-         {'@type': type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig, update_frequency: 2}}",
+         typed_config: {'@type': type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate}}]",
     )
     .unwrap();
     let Action::Route(action) = &table.virtual_hosts[0].routes[0].action else { panic!() };
@@ -199,7 +197,7 @@ fn retry_policies_are_read_in_full() {
         .with(RetryOn::GRPC_UNAVAILABLE)
         .with(RetryOn::GRPC_CANCELLED);
     assert_eq!((policy.retry_on, policy.num_retries, policy.host_selection_retry_max_attempts), (on, 2, 5));
-    assert_eq!((policy.previous_priorities, policy.retry_host_predicates.len()), (Some(2), 1));
+    assert_eq!(policy.retry_host_predicates.len(), 1);
     assert_eq!(policy.back_off, Some((std::time::Duration::from_millis(1), None)));
     let back_off = "retry_back_off: {base_interval: 2s, max_interval: 1s}";
     refused(with(back_off), &at(".retry_back_off.max_interval"), "at least base_interval");
@@ -209,7 +207,7 @@ fn retry_policies_are_read_in_full() {
         &at(".retry_host_predicate[0]"),
         "\"bogus\" with type URL \"\"",
     );
-    refused(with("retry_priority: {name: bogus}"), &at(".retry_priority"), "not known");
+    refused(with("retry_priority: {name: bogus}"), &at(".retry_priority"), "not supported");
     refused(with("rate_limited_retry_back_off: {}"), &at(".rate_limited_retry_back_off.reset_headers"), "at least one");
     refused(with("retriable_headers: [{name: ''}]"), &at(".retriable_headers[0].name"), "name of a header");
 }

@@ -17,6 +17,8 @@ stat_block! {
         lazy_codes EXTERNAL_UPSTREAM_RQ = "external.upstream_rq_",
         /// Responses of hosts marked canary, or with `x-envoy-upstream-canary: true`.
         lazy_codes CANARY_UPSTREAM_RQ = "canary.upstream_rq_",
+        /// Responses for which a request was sent again.
+        lazy_codes RETRY_UPSTREAM_RQ = "retry.upstream_rq_",
         lazy_histogram INTERNAL_UPSTREAM_RQ_TIME(Milliseconds) = "internal.upstream_rq_time",
         lazy_histogram EXTERNAL_UPSTREAM_RQ_TIME(Milliseconds) = "external.upstream_rq_time",
         lazy_histogram CANARY_UPSTREAM_RQ_TIME(Milliseconds) = "canary.upstream_rq_time",

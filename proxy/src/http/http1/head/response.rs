@@ -135,8 +135,9 @@ fn assemble(
         Protocol::Http10 => connection.keep_alive && !connection.close,
         _ => !connection.close,
     };
-    let length_of_nothing =
-        status == StatusCode::NO_CONTENT && headers.remove(CONTENT_LENGTH).is_some_and(|v| v != "0");
+    if status == StatusCode::NO_CONTENT && headers.remove(CONTENT_LENGTH).is_some_and(|v| v != "0") {
+        return Err(bad);
+    }
     let head = ResponseHead {
         status,
         headers: fields.headers,
@@ -145,7 +146,7 @@ fn assemble(
         case: fields.case,
         wire_size: fields.wire_size,
     };
-    Ok(ParsedResponse { head, framing, keep_alive: keep_alive && !length_of_nothing, tunnel })
+    Ok(ParsedResponse { head, framing, keep_alive, tunnel })
 }
 
 /// The protocol that a 101 switches to. It need not be the one that was asked for, which is for the client to judge, as in

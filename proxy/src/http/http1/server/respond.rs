@@ -221,7 +221,8 @@ impl<S: CodecService> Connection<S> {
         };
         self.state = State::Close(Closing {
             cause,
-            active_request: true,
+            // As in Envoy, which resets the stream before it closes the connection.
+            active_request: responding.tunnel && cause == EndCause::Peer,
             phase,
             stall: Stall::default(),
             since: None,

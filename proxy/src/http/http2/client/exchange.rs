@@ -264,7 +264,10 @@ impl H2Exchange {
             let kept = Rc::clone(&stream);
             let task = tokio::task::spawn_local(async move {
                 // Whatever goes wrong resets the stream, which the reader of the answer sees.
-                poll_fn(|cx| sender.poll(&mut stream.borrow_mut(), cx)).await;
+                let end = poll_fn(|cx| sender.poll(&mut stream.borrow_mut(), cx)).await;
+                if let SendEnd::BodyFailed(failed) = end {
+                    stream.borrow_mut().send_reset(error::reset_code(failed.reason));
+                }
             });
             self.request = RequestSide::Task(AbortOnDrop(task), kept);
         }

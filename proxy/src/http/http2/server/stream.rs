@@ -24,6 +24,9 @@ use crate::http::{
 };
 use crate::stats::StatBlock;
 
+/// So often the connection's task gets its turn before a stream is reset whose head was just handed over.
+const FLUSH_TURNS: usize = 3;
+
 /// Starts the task of a stream that was just accepted.
 pub fn start<S: CodecService>(
     shared: &Rc<ConnectionShared<S>>,
@@ -216,7 +219,14 @@ impl<S: CodecService> Stream<S> {
             })
             .await;
             match ended {
-                SendEnd::Done | SendEnd::BodyFailed(_) => {}
+                SendEnd::Done => {}
+                SendEnd::BodyFailed(failed) => {
+                    // With a reset goes what `h2` still holds: what is good of the answer leaves first.
+                    for _ in 0..FLUSH_TURNS {
+                        tokio::task::yield_now().await;
+                    }
+                    send.send_reset(error::reset_code(failed.reason));
+                }
                 SendEnd::Reset(why) => self.note_reset(why),
                 SendEnd::Stalled => {
                     shared.settings.stats.inc(Http2Stats::TX_FLUSH_TIMEOUT);
