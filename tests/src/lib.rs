@@ -8,6 +8,7 @@ pub mod cases;
 pub mod certificates;
 pub mod client;
 pub mod config;
+pub mod control_plane;
 pub mod frames;
 pub mod http2;
 pub mod proxy;
