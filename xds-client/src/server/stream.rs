@@ -187,7 +187,7 @@ impl Stream {
         watch.version = Some(snapshot.version);
         let wanted = snapshot.resources.iter().filter(|(name, _)| watch.wants(name));
         let resources: Vec<prost_types::Any> = wanted.map(|(_, (_, any))| any.clone().into()).collect();
-        if resources.is_empty() && !watch.wildcard {
+        if resources.is_empty() && !watch.wildcard && !type_url.is_state_of_the_world() {
             return Ok(()); // nothing that was asked for exists
         }
         self.nonces += 1;

@@ -45,7 +45,7 @@ mod convergence;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use xds_protos::envoy::config::core::v3::Node;
@@ -114,6 +114,8 @@ struct Awaiting {
     added: Vec<(String, String, Option<Duration>)>,
     removed: Vec<String>,
     full: bool,
+    /// The stream that it came by is still open.
+    answerable: bool,
 }
 
 impl Session {
@@ -216,6 +218,9 @@ impl Session {
         self.connected = false;
         self.node_sent = false;
         self.answers.clear();
+        if let Some(awaiting) = &mut self.awaiting {
+            awaiting.answerable = false;
+        }
         for watch in self.watches.values_mut() {
             watch.stream = OnStream::default();
             for want in watch.wanted.values_mut() {
@@ -305,9 +310,12 @@ impl Session {
             added: added.iter().map(|it| (it.name.clone(), it.version.clone(), it.ttl)).collect(),
             removed: removed.clone(),
             full: full && heartbeats.is_empty(),
+            answerable: true,
         });
         let only_heartbeats = added.is_empty() && !heartbeats.is_empty();
-        if (watch.is_wildcard() || full || !added.is_empty() || !removed.is_empty()) && !only_heartbeats {
+        if (watch.is_wildcard() || (full && !watch.wanted.is_empty()) || !added.is_empty() || !removed.is_empty())
+            && !only_heartbeats
+        {
             let full = full && heartbeats.is_empty();
             let update = Update { type_url, version, nonce, added, removed, full, expired: false };
             events.push(Event::Update(update));
@@ -319,14 +327,16 @@ impl Session {
     /// What the handler made of the last [`Event::Update`]: an empty list acknowledges it.
     pub fn verdict(&mut self, rejected: Vec<Rejected>, now: Instant) {
         let Some(response) = self.awaiting.take() else { return };
-        let Awaiting { type_url, version, nonce, added, removed, full } = response;
+        let Awaiting { type_url, version, nonce, added, removed, full, answerable } = response;
         let Some(watch) = self.watches.get_mut(&(type_url.rank(), type_url.clone())) else { return };
-        if !rejected.iter().any(|it| it.name.is_empty()) {
+        let bad: HashSet<&str> = rejected.iter().map(|it| it.name.as_str()).collect();
+        if !bad.contains("") {
             if full {
-                watch.known.retain(|name, _| added.iter().any(|(added, ..)| added == name));
+                let listed: HashSet<&str> = added.iter().map(|(name, ..)| name.as_str()).collect();
+                watch.known.retain(|name, _| listed.contains(name.as_str()));
             }
             for (name, version, ttl) in added {
-                if !watch.wants(&name) || rejected.iter().any(|it| it.name == name) {
+                if !watch.wants(&name) || bad.contains(name.as_str()) {
                     continue; // let go of while it was applied; or the last good one stays
                 }
                 let expires = ttl.and_then(|ttl| now.checked_add(ttl));
@@ -343,7 +353,9 @@ impl Session {
             watch.version = version;
         }
         let reason = (!rejected.is_empty()).then(|| nack_message(&type_url, &rejected));
-        self.answer(&type_url, nonce, reason.as_deref());
+        if answerable {
+            self.answer(&type_url, nonce, reason.as_deref());
+        }
     }
 
     /// The next request to send, in order; call until `None`.
@@ -536,7 +548,7 @@ fn nack_message(type_url: &TypeUrl, rejected: &[Rejected]) -> String {
     let list = rejected.iter().map(one).collect::<Vec<_>>();
     match type_url {
         url if *url == TypeUrl::CLUSTER => format!("Error adding/updating cluster(s) {}", list.join(", ")),
-        url if *url == TypeUrl::LISTENER => format!("Error adding/updating listener(s) {}", list.join("\n")),
+        url if *url == TypeUrl::LISTENER => format!("Error adding/updating listener(s) {}\n", list.join("\n")),
         _ => list.join(", "),
     }
 }
