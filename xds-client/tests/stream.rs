@@ -4,10 +4,12 @@ mod common;
 
 use std::time::Duration;
 
-use common::{BOTH, Client, PATIENCE, Server, options, run};
-use tokio::net::TcpListener;
+use common::{BOTH, Client, PATIENCE, Server, Task, options, run};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use xds_client::server::call::{self, Call};
+use xds_client::server::{Store, serve_unix};
 use xds_client::session::{Event, Request};
+use xds_client::transport::http2::{Connector, Http2Options, handshake};
 use xds_client::{Rejected, Service, StreamEvent, TypeUrl, Update, Variant};
 use xds_protos::Message;
 use xds_protos::envoy::config::cluster::v3::Cluster;
@@ -26,7 +28,7 @@ fn names(update: &Update) -> Vec<&str> {
 }
 
 /// How many requests of the log acknowledge a response.
-fn acks(store: &xds_client::server::Store) -> usize {
+fn acks(store: &Store) -> usize {
     store.log().iter().filter(|entry| entry.is_ack()).count()
 }
 
@@ -305,5 +307,71 @@ fn a_status_is_told_and_the_metadata_goes_with_each_call() {
             assert_eq!((code, &*reason), (8, "too many"));
             assert!(retry_in < PATIENCE);
         }
+    });
+}
+
+#[test]
+fn a_unix_socket_and_an_unknown_method() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sds");
+        let store = Store::new();
+        let listener = UnixListener::bind(&path).unwrap();
+        let _server = Task(tokio::task::spawn_local({
+            let store = store.clone();
+            async move { serve_unix(listener, store).await.unwrap() }
+        }));
+        let open = path.clone();
+        let transport = Connector::new(Http2Options::default(), move || UnixStream::connect(open.clone()));
+        store.set(TypeUrl::SECRET, "default", &cluster("default"));
+        let mut options = options(Variant::Sotw);
+        options.service = Service::Single(TypeUrl::SECRET);
+        let mut client = Client::start_over(options, transport, accept);
+        client.subscriptions.subscribe(TypeUrl::SECRET, "default", Duration::ZERO);
+        assert_eq!(names(&client.update().await), ["default"]);
+
+        let mut connection =
+            handshake(UnixStream::connect(&path).await.unwrap(), &Http2Options::default()).await.unwrap();
+        let request = http::Request::post("http://x/no.Such/Method").body(tonic::body::Body::empty()).unwrap();
+        let response = tower::Service::call(&mut connection, request).await.unwrap();
+        assert_eq!(response.headers()["grpc-status"], "12");
+    });
+}
+
+#[test]
+fn names_that_do_not_exist_yet_are_told_gone_and_come_later() {
+    run(async {
+        let server = Server::start().await;
+        let mut client = Client::start(options(Variant::Delta), server.port, accept);
+        client.subscriptions.subscribe(TypeUrl::SECRET, "late", Duration::ZERO);
+        assert_eq!(client.update().await.removed, ["late"]);
+        server.store.set(TypeUrl::SECRET, "late", &cluster("late"));
+        assert_eq!(names(&client.update().await), ["late"]);
+        client.subscriptions.unsubscribe(TypeUrl::SECRET, "late");
+        server.store.logged(|log| log.len() == 4).await;
+        server.store.set(TypeUrl::SECRET, "late", &cluster("later"));
+        client.subscriptions.subscribe(TypeUrl::SECRET, "late", Duration::ZERO);
+        assert_eq!(names(&client.update().await), ["late"], "sent again to whoever asks again");
+    });
+}
+
+#[test]
+fn keepalive_finds_a_dead_peer() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let http2 = Http2Options {
+            keepalive_interval: Some(Duration::from_millis(50)),
+            keepalive_timeout: Duration::from_millis(50),
+            ..Http2Options::default()
+        };
+        let transport = Connector::new(http2, move || TcpStream::connect(("127.0.0.1", port)));
+        let mut client = Client::start_over(options(Variant::Delta), transport, accept);
+        client.subscriptions.wildcard(TypeUrl::CLUSTER, Duration::ZERO);
+        let mut connection = call::handshake(listener.accept().await.unwrap().0).await.unwrap();
+        let (request, respond) = connection.accept().await.unwrap().unwrap();
+        let _call = Call::accept(request, respond).unwrap();
+        // From here on nobody reads what the client sends.
+        client.stream_event(|event| matches!(event, StreamEvent::Disconnected { .. })).await;
     });
 }

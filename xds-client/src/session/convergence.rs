@@ -22,6 +22,8 @@ const NAMES: [&str; 4] = ["a", "b", "c", WILDCARD];
 enum Step {
     Subscribe(usize, usize),
     Unsubscribe(usize, usize),
+    /// Lets go of it and wants it again before anything is written.
+    Again(usize, usize),
     Set(usize, usize),
     Remove(usize, usize),
     Pause(usize),
@@ -42,6 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (kind.clone(), name.clone()).prop_map(|(t, n)| Step::Subscribe(t, n)),
         3 => (kind.clone(), name).prop_map(|(t, n)| Step::Unsubscribe(t, n)),
+        2 => (kind.clone(), 0..3usize).prop_map(|(t, n)| Step::Again(t, n)),
         4 => resource.clone().prop_map(|(t, n)| Step::Set(t, n)),
         2 => resource.prop_map(|(t, n)| Step::Remove(t, n)),
         1 => kind.clone().prop_map(Step::Pause),
@@ -62,6 +65,8 @@ struct World {
     session: Session,
     connected: bool,
     paused: [u32; 2],
+    /// Something was rejected: the server must change it before both can agree.
+    rejected: bool,
     /// What the client's user wants and has.
     wanted: BTreeSet<Key>,
     have: BTreeMap<Key, String>,
@@ -98,6 +103,7 @@ impl World {
             session: Session::new(&options),
             connected: false,
             paused: [0; 2],
+            rejected: false,
             wanted: BTreeSet::new(),
             have: BTreeMap::new(),
             requests: VecDeque::new(),
@@ -116,6 +122,10 @@ impl World {
                 self.session.unsubscribe(&TYPES[t], NAMES[n]);
                 self.wanted.remove(&(TYPES[t].clone(), NAMES[n].to_owned()));
                 self.drop_unwanted();
+            }
+            Step::Again(t, n) => {
+                self.step(Step::Unsubscribe(t, n));
+                self.step(Step::Subscribe(t, n));
             }
             Step::Set(t, n) => self.set(t, n),
             Step::Remove(t, n) => {
@@ -207,6 +217,7 @@ impl World {
             match event {
                 Event::Update(update) => {
                     let verdict = self.apply(update, rejects);
+                    self.rejected |= !verdict.is_empty();
                     self.session.verdict(verdict, self.now);
                 }
                 event => panic!("{event:?}"),
@@ -420,6 +431,9 @@ proptest! {
             world.step(step);
         }
         world.settle();
+        if !world.rejected {
+            world.check();
+        }
         // What was rejected stays as it was until the server changes it: change everything that is there.
         let there: Vec<Key> = world.server.resources.keys().cloned().collect();
         for (type_url, name) in there {

@@ -732,3 +732,16 @@ fn a_caller_who_gives_no_verdict_is_not_believed() {
     assert!(next_delta(&mut session, now).error_detail.is_none());
     assert_eq!(session.known(&C).collect::<Vec<_>>(), [("b", "2")]);
 }
+
+#[test]
+fn what_was_let_go_of_while_it_was_applied_is_not_in_force() {
+    let (mut session, now) = start(Variant::Delta);
+    session.subscribe(&E, "a", FOREVER, now);
+    session.subscribe(&E, "b", FOREVER, now);
+    session.connected(now);
+    drain(&mut session, now);
+    give(&mut session, delta(&E, "1", &["a", "b"]), now);
+    session.unsubscribe(&E, "a");
+    session.verdict(vec![], now);
+    assert_eq!(session.known(&E).collect::<Vec<_>>(), [("b", "1")]);
+}

@@ -12,7 +12,8 @@ use xds_client::server::{Store, serve_tcp};
 use xds_client::session::Event;
 use xds_client::transport::http2::{Connector, Http2Options};
 use xds_client::{
-    BackOffOptions, Handler, Missing, Options, Rejected, StreamEvent, Subscriptions, TypeUrl, Update, Variant,
+    BackOffOptions, Handler, Missing, Options, Rejected, StreamEvent, Subscriptions, Transport, TypeUrl, Update,
+    Variant,
 };
 use xds_protos::envoy::config::core::v3::Node;
 
@@ -73,10 +74,17 @@ impl Drop for Task {
 
 impl Client {
     pub fn start(options: Options, port: u16, reject: impl FnMut(&Update) -> Vec<Rejected> + 'static) -> Self {
+        Self::start_over(options, connector(port), reject)
+    }
+
+    pub fn start_over(
+        options: Options,
+        transport: impl Transport + 'static,
+        reject: impl FnMut(&Update) -> Vec<Rejected> + 'static,
+    ) -> Self {
         let (subscriptions, commands) = Subscriptions::new();
         let (sender, heard) = mpsc::unbounded_channel();
         let handler = Teller { heard: sender, reject };
-        let transport = connector(port);
         let task = tokio::task::spawn_local(async move {
             xds_client::run(options, commands, transport, handler).await;
         });
@@ -104,7 +112,7 @@ impl Client {
     }
 }
 
-pub fn connector(port: u16) -> impl xds_client::Transport {
+pub fn connector(port: u16) -> impl Transport {
     Connector::new(Http2Options::default(), move || TcpStream::connect(("127.0.0.1", port)))
 }
 
