@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use prost::{Message, Name};
 use xds_protos::envoy::admin::v3 as pb;
+use xds_protos::envoy::config::bootstrap::v3::Bootstrap as BootstrapProto;
 use xds_protos::envoy::config::cluster::v3::Cluster as ClusterProto;
 use xds_protos::envoy::config::core::v3::node::UserAgentVersionType;
 use xds_protos::envoy::config::core::v3::{BuildVersion, Extension, Node};
@@ -34,8 +35,10 @@ pub fn context(
     bootstrap: Bootstrap,
 ) -> Rc<AdminContext> {
     let now = SystemTime::now();
+    let node = node(bootstrap.node, options);
     let config = Rc::new(Config {
-        bootstrap: resource::<xds_protos::envoy::config::bootstrap::v3::Bootstrap>("", bootstrap.wire.clone(), now),
+        bootstrap: resource::<BootstrapProto>("", bootstrap.wire.clone(), now),
+        node: node.clone(),
         listeners: bootstrap.listeners.iter().map(|l| encoded::<ListenerProto>(&l.name, l, now)).collect(),
         secrets: bootstrap.secrets.iter().map(|s| encoded(&s.name, s, now)).collect(),
         routes: inline_routes(&bootstrap.listeners, now),
@@ -50,7 +53,7 @@ pub fn context(
             server: server.clone(),
             discovery: discovery.clone(),
             options: command_line(options),
-            node: node(bootstrap.node, options),
+            node,
         }),
         clusters: Rc::new(Clusters(server.cx.clusters.clone())),
         listeners: Rc::new(Listeners(server.clone())),
@@ -185,7 +188,7 @@ pub fn node(mut node: Node, options: &RunOptions) -> Node {
             minor_number: version.next().unwrap_or(0),
             patch: version.next().unwrap_or(0),
         }),
-        metadata: None,
+        metadata: Some(build_metadata()),
     }));
     node.extensions = registry::all()
         .into_iter()
@@ -197,6 +200,17 @@ pub fn node(mut node: Node, options: &RunOptions) -> Node {
         })
         .collect();
     node
+}
+
+/// What Envoy tells of its build, and tools show.
+fn build_metadata() -> prost_types::Struct {
+    let version = super::version();
+    let mut parts = version.split('/');
+    let mut part = || parts.next().unwrap_or_default().to_owned();
+    let (sha, _, status, kind, ssl) = (part(), part(), part(), part(), part());
+    let text = |text| prost_types::Value { kind: Some(prost_types::value::Kind::StringValue(text)) };
+    let fields = [("build.type", kind), ("revision.sha", sha), ("revision.status", status), ("ssl.version", ssl)];
+    prost_types::Struct { fields: fields.into_iter().map(|(key, value)| (key.to_owned(), text(value))).collect() }
 }
 
 struct Clusters(Arc<ClusterManager>);
@@ -295,6 +309,8 @@ impl admin::Runtime for RuntimeValues {
 
 struct Config {
     bootstrap: admin::Resource,
+    /// Which the bootstrap is shown with, as it is what a control plane gets to see.
+    node: Node,
     listeners: Vec<admin::Resource>,
     secrets: Vec<admin::Resource>,
     routes: Vec<admin::Resource>,
@@ -306,7 +322,11 @@ struct Config {
 
 impl admin::Config for Config {
     fn bootstrap(&self) -> admin::Resource {
-        self.bootstrap.clone()
+        let mut bootstrap = self.bootstrap.clone();
+        if let Some(received) = &mut bootstrap.received {
+            received.value = with_node(&received.value, &self.node);
+        }
+        bootstrap
     }
 
     fn resources(&self, kind: admin::ResourceKind) -> admin::Resources {
@@ -404,6 +424,27 @@ fn unreceived(name: &Arc<str>) -> admin::Resource {
     }
 }
 
+/// The bytes of a bootstrap with another node: what is kept is what was loaded, once, and put together when it is asked for.
+fn with_node(wire: &Bytes, node: &Node) -> Bytes {
+    use prost::encoding::{DecodeContext, decode_key, message, skip_field};
+    const NODE: u32 = 1;
+    let mut out = Vec::with_capacity(wire.len() + node.encoded_len() + 8);
+    message::encode(NODE, node, &mut out);
+    let mut rest = wire.clone();
+    while !rest.is_empty() {
+        let field = rest.clone();
+        let skipped = decode_key(&mut rest)
+            .and_then(|(tag, kind)| skip_field(kind, tag, &mut rest, DecodeContext::default()).map(|()| tag));
+        match skipped {
+            Ok(NODE) => {}
+            Ok(_) => out.extend_from_slice(field.get(..field.len() - rest.len()).unwrap_or_default()),
+            // These bytes were decoded when they were loaded.
+            Err(_) => return wire.clone(),
+        }
+    }
+    out.into()
+}
+
 /// Route tables that stand in listeners.
 fn inline_routes(listeners: &[ListenerProto], now: SystemTime) -> Vec<admin::Resource> {
     use xds_protos::envoy::config::listener::v3::filter::ConfigType;
@@ -438,5 +479,25 @@ fn resource<M: Name>(name: &str, value: Bytes, at: SystemTime) -> admin::Resourc
         last_updated: at,
         error: None,
         client_status: pb::ClientResourceStatus::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bootstrap_is_shown_with_the_whole_node() {
+        let node = |id: &str| Node { id: id.to_owned(), ..Node::default() };
+        let loaded = BootstrapProto {
+            node: Some(Node { cluster: "c".to_owned(), ..node("configured") }),
+            header_prefix: "x".to_owned(),
+            ..BootstrapProto::default()
+        };
+        let shown = with_node(&loaded.encode_to_vec().into(), &node("whole"));
+        let expected = BootstrapProto { node: Some(node("whole")), ..loaded };
+        assert!(BootstrapProto::decode(shown).is_ok_and(|shown| shown == expected));
+        let garbage = Bytes::from_static(&[0xff]);
+        assert_eq!(with_node(&garbage, &node("")), garbage);
     }
 }
