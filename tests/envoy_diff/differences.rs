@@ -21,6 +21,20 @@ impl Difference {
 }
 
 pub static ON_PURPOSE: &[Difference] = &[
+    Difference { id: "no-heap-dump", group: "admin", cases: &["GET /heap_dump"], fields: &["0.status"] },
+    Difference {
+        id: "one-nosniff",
+        group: "admin",
+        cases: &["GET /config_dump?resource=nothing"],
+        fields: &["0.header.x-content-type-options"],
+    },
+    Difference { id: "state-at-once", group: "admin", cases: &["GET state while failing"], fields: &["0.body"] },
+    Difference {
+        id: "used-when-changed",
+        group: "admin",
+        cases: &["GET /stats?usedonly&type=Gauges&filter=^cluster.up.membership"],
+        fields: &["0.body"],
+    },
     Difference { id: "tunnel-half-close", group: "upgrades", cases: &["connect"], fields: &["raw.2"] },
     Difference { id: "tunnel-half-close", group: "upgrades", cases: &["log access.log"], fields: &["line 028"] },
     Difference {
