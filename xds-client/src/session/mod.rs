@@ -13,7 +13,10 @@
 //! - A paused type sends nothing, its answers included: Envoy holds back the CDS ACK while clusters warm.
 //! - A NACK keeps the last good version of each resource that it names; the others of the response are in force. (Envoy
 //!   forgets the versions of the whole response, and is sent its good part again after a reconnect.)
-//! - A response of a type that nobody asked for is ignored, not answered. So are names that nobody asked for.
+//! - A response of a type that nobody asked for is ignored and not answered. Names that nobody asked for are ignored.
+//! - A response that names a resource twice, or holds one of another type or without a body, is refused whole before the
+//!   handler sees it. (Of duplicates in state of the world Envoy refuses the later ones alone.)
+//! - A response without a nonce, or with an old one, is taken and answered like any other.
 //!
 //! ```
 //! use std::time::{Duration, Instant};
@@ -258,7 +261,7 @@ impl Session {
         }
         watch.stream.nonce.clone_from(&unwrapped.nonce);
         if unwrapped.problem.is_none()
-            && let Some(name) = not_a_heartbeat(watch, &unwrapped)
+            && let Some(name) = not_a_heartbeat(self.variant, watch, &unwrapped)
         {
             let problem = format!("resource {name} has no body, and renews nothing that is in force");
             unwrapped = unwrapped.refuse(problem);
@@ -528,11 +531,10 @@ enum Due {
     Answer(usize),
 }
 
-/// A resource without a body that does not renew what is in force.
-fn not_a_heartbeat<'a>(watch: &Watch, response: &'a Unwrapped) -> Option<&'a str> {
+/// A resource without a body that does not renew what is in force. Envoy looks at the version in delta only.
+fn not_a_heartbeat<'a>(variant: Variant, watch: &Watch, response: &'a Unwrapped) -> Option<&'a str> {
     let renews = |name: &str, version: &str| match watch.known.get(name) {
-        Some(known) => known.version == version,
-        // Somebody else's, or one whose time ran out as its renewal was on the way.
+        Some(known) => variant == Variant::Sotw || known.version == version,
         None => !watch.wants(name),
     };
     let mut heartbeats = response.heartbeats.iter();

@@ -33,6 +33,8 @@ pub(super) struct OnStream {
     pub changed: BTreeMap<String, bool>,
     /// State of the world: names differ from those of the last request, or somebody asked for a fresh answer.
     pub dirty: bool,
+    /// State of the world: a request listed names. From then on an empty list means none, and no more all.
+    pub named: bool,
     /// State of the world: of the last response.
     pub nonce: String,
 }
@@ -126,14 +128,16 @@ impl Watch {
     pub fn sotw_request(&mut self, type_url: &TypeUrl) -> DiscoveryRequest {
         self.stream.introduced = true;
         self.stream.dirty = false;
+        let resource_names = match self.is_wildcard() && self.wanted.len() == 1 && !self.stream.named {
+            true => Vec::new(),
+            false => self.wanted.keys().cloned().collect(),
+        };
+        self.stream.named |= !resource_names.is_empty();
         DiscoveryRequest {
             type_url: type_url.as_str().to_owned(),
             version_info: self.version.clone(),
             response_nonce: self.stream.nonce.clone(),
-            resource_names: match self.is_wildcard() && self.wanted.len() == 1 {
-                true => Vec::new(),
-                false => self.wanted.keys().cloned().collect(),
-            },
+            resource_names,
             ..Default::default()
         }
     }
