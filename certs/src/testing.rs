@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams,
-    CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, PublicKeyData, RevokedCertParams, RsaKeySize, SanType, SerialNumber, date_time_ymd,
+    CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, NameConstraints, PublicKeyData, RevokedCertParams, RsaKeySize, SanType, SerialNumber,
+    date_time_ymd,
 };
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::pem::PemObject;
@@ -121,6 +122,17 @@ impl Ca {
     /// An authority below this one; its leaves send it along.
     pub fn intermediate(&self, name: &str) -> Self {
         let (params, key) = (ca_params(name), Key::P256.generate());
+        let certificate = params.signed_by(&key, &self.issuer).expect("an intermediate is signed");
+        let mut chain = vec![certificate.der().clone()];
+        chain.extend(self.chain.iter().cloned());
+        Self { issuer: Issuer::new(params, key), certificate, chain, root_pem: self.root_pem.clone() }
+    }
+
+    /// An authority below this one that may speak of this DNS name alone.
+    pub fn constrained_to(&self, dns: &str) -> Self {
+        let (mut params, key) = (ca_params("constrained"), Key::P256.generate());
+        let permitted_subtrees = vec![GeneralSubtree::DnsName(dns.to_owned())];
+        params.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
         let certificate = params.signed_by(&key, &self.issuer).expect("an intermediate is signed");
         let mut chain = vec![certificate.der().clone()];
         chain.extend(self.chain.iter().cloned());
@@ -332,6 +344,7 @@ impl<'ca> LeafBuilder<'ca> {
 }
 
 /// A certificate with its chain and key.
+#[derive(Clone)]
 pub struct Leaf {
     /// Leaf first, without the root.
     pub chain: Vec<CertificateDer<'static>>,
