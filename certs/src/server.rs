@@ -28,10 +28,11 @@ use crate::info::sha256;
 use crate::material::TlsCertificate;
 use crate::params::{Order, Resolved, Role, TlsParams, is_chacha};
 use crate::resumption::Resumption;
-pub use crate::resumption::SessionResumption;
+pub use crate::resumption::{SessionResumption, TicketKeys, TicketKeysError};
 pub use crate::selector::OcspStaplePolicy;
 use crate::selector::{Selector, is_tls13};
 use crate::slot::SecretSlot;
+use crate::validation::ValidationContext;
 use crate::verifier::{Verifier, VerifyFailure};
 
 /// What a server context is made of; fields have the names of Envoy's messages.
@@ -197,12 +198,13 @@ impl ServerTls {
         }
         let required = self.options.require_client_certificate;
         let schemes = self.params.schemes.clone();
-        let verifier = context.map(|context| Arc::new(Verifier::of_clients(context, required, schemes)));
         let names = names_digest(&certificates);
+        let bound_to = sha256(&[names, trust_digest(context.as_ref())].concat());
+        let verifier = context.map(|context| Arc::new(Verifier::of_clients(context, required, schemes)));
         let same_rules = |known: &&Generation| known.versions.get(..2) == versions.get(..2) && known.names == names;
         let resumption = match before.filter(same_rules) {
             Some(known) => Arc::clone(&known.resumption),
-            None => Arc::new(Resumption::new(&self.options.session_resumption, &self.time)),
+            None => Arc::new(Resumption::new(&self.options.session_resumption, &self.time, bound_to)),
         };
         let (policy, full_scan) = (self.options.ocsp_staple_policy, self.options.full_scan_certs_on_sni_mismatch);
         let selector = Selector::new(certificates, &self.params, policy, full_scan, Arc::clone(&self.time));
@@ -337,6 +339,20 @@ fn names_digest(certificates: &[Arc<TlsCertificate>]) -> [u8; 32] {
         text.push('\n');
     }
     sha256(text.as_bytes())
+}
+
+/// Whom the context trusts, so that a ticket that was issued under other authorities opens nothing, in no process. Names and hashes are
+/// judged again on resumption.
+fn trust_digest(context: Option<&ValidationContext>) -> [u8; 32] {
+    let Some(context) = context else { return [0; 32] };
+    let mut all = Vec::new();
+    let domains = context.trust_domains.as_ref().and_then(|slot| slot.get());
+    let of_domains = domains.iter().flat_map(|domains| domains.bundles()).map(|(_, bundle)| bundle);
+    for bundle in context.trusted_ca.iter().chain(of_domains) {
+        bundle.certificates().iter().for_each(|certificate| all.extend(sha256(certificate.der())));
+        all.push(0);
+    }
+    sha256(&all)
 }
 
 /// Whether a ClientHello, in the records in which it came, asks for an OCSP staple (`status_request`, RFC 6066 8). rustls does not tell.

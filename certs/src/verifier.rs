@@ -209,23 +209,29 @@ impl Verifier {
         leaf: &CertificateDer<'_>,
         now: UnixTime,
     ) -> Result<(), VerifyFailure> {
-        let refuse = |what: &str, error| {
-            Err(VerifyFailure::new(FailedCheck::Chain, format!("verify cert failed: {what}"), error))
+        let unspecific = CertificateError::ApplicationVerificationFailure; // the alert of Envoy's validator
+        let refuse = |what: &str| {
+            let message = format!("verify cert failed: {what}");
+            Err(VerifyFailure::new(FailedCheck::Chain, message, unspecific.clone()))
         };
         let cert = Cert::parse(leaf);
         // X.509-SVID 4.3: who may sign for others is no workload.
         if cert.as_ref().is_none_or(|cert| cert.may_sign_certificates()) {
-            return refuse("SPIFFE precheck: the leaf may sign certificates", CertificateError::InvalidPurpose);
+            return refuse("cert precheck");
         }
         let names = cert.and_then(|cert| cert.general_names().ok().flatten());
-        let Some(domain) = names.and_then(one_trust_domain) else {
-            return refuse("no trust domain: expected one URI name, a SPIFFE ID", CertificateError::UnknownIssuer);
+        let uris: Vec<_> =
+            names.into_iter().flatten().filter_map(san_text).filter(|(k, _)| *k == SanType::Uri).collect();
+        let id = match uris.as_slice() {
+            [(_, id)] => SpiffeId::parse(id).ok(),
+            [] => None,
+            _ => return refuse("more than one URI name beside a SPIFFE ID"), // X.509-SVID 2; Envoy takes the first
         };
         let known = domains.get();
-        let Some(bundle) = known.as_ref().and_then(|known| known.bundle(&domain)) else {
-            return refuse(&format!("no trust bundle for {domain}"), CertificateError::UnknownIssuer);
-        };
+        let bundle = id.and_then(|id| known.as_ref()?.bundle(id.trust_domain()));
+        let Some(bundle) = bundle else { return refuse("no trust bundle store") };
         chain::verify(context, bundle, self.role, chain, now)
+            .map_err(|failure| VerifyFailure { error: unspecific, ..failure })
     }
 
     /// Whether any name was checked, and passed.
@@ -254,7 +260,10 @@ impl Verifier {
         }
         let matches = |names: GeneralNames<'_>| matchers.iter().any(|matcher| matcher.matches_any(names));
         if !matchers.is_empty() && !names.is_some_and(matches) {
-            return Err(refuse(format!("SAN matcher, certificate SANs are [{}]", all_names(names))));
+            return Err(refuse(match context.trust_domains {
+                Some(_) => "SAN match".to_owned(), // all that Envoy's SPIFFE validator says
+                None => format!("SAN matcher, certificate SANs are [{}]", all_names(names)),
+            }));
         }
         Ok(true)
     }
@@ -355,13 +364,6 @@ fn key_usage() -> VerifyFailure {
 fn names_without_trust() -> VerifyFailure {
     let message = "verify cert failed: verify SAN list without trusted CA".to_owned();
     VerifyFailure::new(FailedCheck::Chain, message, CertificateError::UnknownIssuer)
-}
-
-/// The trust domain of the only URI name, if that is a SPIFFE ID (X.509-SVID 2).
-fn one_trust_domain(names: GeneralNames<'_>) -> Option<String> {
-    let mut uris = names.filter_map(san_text).filter(|(kind, _)| *kind == SanType::Uri);
-    let (Some((_, id)), None) = (uris.next(), uris.next()) else { return None };
-    Some(SpiffeId::parse(&id).ok()?.trust_domain().to_owned())
 }
 
 fn subjects(context: &ValidationContext) -> Vec<DistinguishedName> {

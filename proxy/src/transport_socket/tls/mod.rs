@@ -6,7 +6,7 @@
 //! Invariants: no byte of data is read or written before the handshake is complete and its peer was judged, also on resumption; a context whose secrets
 //! are not there closes the connection.
 //!
-//! Deliberately missing: session ticket keys, key logs, private key providers, PKCS #12, custom validators (but for SPIFFE's) and handshakers,
+//! Deliberately missing: session ticket keys by name, key logs, private key providers, PKCS #12, custom validators (but for SPIFFE's) and handshakers,
 //! compliance policies, TLS 1.0 and 1.1, renegotiation. `require_sni` is refused: Envoy accepts it and does nothing.
 
 mod accept;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use certs::client::{ClientTlsBuilder, ContextError};
 use certs::material::TlsCertificate;
 use certs::params::{TlsParams, TlsVersion};
-use certs::server::{OcspStaplePolicy, ServerTlsBuilder, SessionResumption, Validation};
+use certs::server::{OcspStaplePolicy, ServerTlsBuilder, SessionResumption, TicketKeys, Validation};
 use certs::slot::SecretSlot;
 use prost_types::Any;
 use xds_protos::envoy::config::core::v3 as core;
@@ -22,7 +22,7 @@ use xds_protos::envoy::extensions::transport_sockets::tls::v3::tls_parameters::T
 
 use super::count::Counters;
 use super::{DownstreamTls, UpstreamTls};
-use crate::config::{Path, Reject, values};
+use crate::config::{DataSource, Path, Reject, values};
 use crate::transport_socket::secrets::Awaited;
 use crate::transport_socket::{Downstream, TransportCx, Upstream};
 
@@ -89,16 +89,17 @@ pub fn build_downstream(config: &Any, path: &Path<'_>, cx: TransportCx<'_>) -> R
         full_scan_certs_on_sni_mismatch: full_scan_certs_on_sni_mismatch.unwrap_or_default(),
         prefer_client_ciphers,
         session_resumption: SessionResumption {
-            disable_stateless: match session_ticket_keys_type {
-                Some(SessionTicketKeysType::DisableStatelessSessionResumption(disable)) => disable,
-                Some(SessionTicketKeysType::SessionTicketKeys(_)) => {
-                    return Err(path.field("session_ticket_keys").reject("session ticket keys are not supported"));
+            disable_stateless: session_ticket_keys_type
+                == Some(SessionTicketKeysType::DisableStatelessSessionResumption(true)),
+            keys: match &session_ticket_keys_type {
+                Some(SessionTicketKeysType::SessionTicketKeys(keys)) => {
+                    Some(Arc::new(ticket_keys(keys, &path.field("session_ticket_keys"))?))
                 }
                 Some(SessionTicketKeysType::SessionTicketKeysSdsSecretConfig(_)) => {
                     let field = path.field("session_ticket_keys_sds_secret_config");
-                    return Err(field.reject("session ticket keys are not supported"));
+                    return Err(field.reject("session ticket keys are taken inline or from files only"));
                 }
-                None => false,
+                Some(SessionTicketKeysType::DisableStatelessSessionResumption(_)) | None => None,
             },
             disable_stateful: disable_stateful_session_resumption,
             timeout: values::optional_duration(session_timeout.as_ref(), &path.field("session_timeout"))?,
@@ -285,6 +286,14 @@ fn secret<T>(
     }
     let unknown = || path.field("name").reject(format_args!("unknown static secret {name:?}"));
     find(name, sds_config.as_ref()).ok_or_else(unknown)
+}
+
+/// `TlsSessionTicketKeys`
+fn ticket_keys(keys: &proto::TlsSessionTicketKeys, path: &Path<'_>) -> Result<TicketKeys, Reject> {
+    let path = path.field("keys");
+    let load = |(index, source)| DataSource::load(source, &path.index(index));
+    let keys = keys.keys.iter().enumerate().map(load).collect::<Result<Vec<_>, _>>()?;
+    TicketKeys::new(&keys).map_err(|error| path.reject(error))
 }
 
 fn params(params: proto::TlsParameters, path: &Path<'_>) -> Result<TlsParams, Reject> {

@@ -211,3 +211,30 @@ async fn a_pools_protocol_is_offered_only_where_nothing_else_is() {
     assert_eq!(agreed(&["istio"], overridden()).await.as_deref(), Some("h2"));
     assert_eq!(agreed(&[], ConnectOptions::default()).await, None);
 }
+
+#[tokio::test]
+async fn replicas_that_share_ticket_keys_resume_each_others_sessions() {
+    use downstream_tls_context::SessionTicketKeysType::SessionTicketKeys;
+    use proto::downstream_tls_context;
+    let (ca, world) = (Ca::new("root"), World::new());
+    let own = ca.leaf().dns("server.example").build();
+    let replica = |key: u8| {
+        let key =
+            core::DataSource { watched_directory: None, specifier: Some(Specifier::InlineBytes(vec![key; 80].into())) };
+        let context = proto::DownstreamTlsContext {
+            common_tls_context: Some(common(&own)),
+            session_ticket_keys_type: Some(SessionTicketKeys(proto::TlsSessionTicketKeys { keys: vec![key] })),
+            ..Default::default()
+        };
+        world.downstream(context).unwrap()
+    };
+    let client = world.client(validated(proto::CommonTlsContext::default(), trusting(&ca, &[])));
+    let resumed = async |server: &Downstream| {
+        let (accepted, connected) = meet(server, &client).await;
+        drop(accepted.unwrap());
+        connected.unwrap().1.resumed
+    };
+    let (a, b, stranger) = (replica(1), replica(1), replica(2));
+    assert!(!resumed(&a).await && resumed(&b).await && resumed(&a).await);
+    assert!(!resumed(&stranger).await);
+}
