@@ -10,6 +10,7 @@ pub mod client;
 pub mod config;
 pub mod control_plane;
 pub mod frames;
+pub mod fuzz;
 pub mod http2;
 pub mod proxy;
 pub mod tls;
