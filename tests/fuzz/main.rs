@@ -10,7 +10,7 @@ use tests::frames;
 use tests::fuzz::TARGETS;
 
 /// What fuzzing broke once, with its target.
-const FOUND: &[(&str, &[u8])] = &[];
+const FOUND: &[(&str, &[u8])] = &[("http1_response", b"HTTP/1.1 \r200 OK\r\ncontent-length: 3\r\n\r\nabc")];
 
 const KEYS: &[&str] = &[
     "what", "source", "on", "expect", "sees", "hides", "body", "flags", "method", "then", "field", "again", "first",

@@ -69,10 +69,9 @@ fn start_line(line: &[u8]) -> Result<(Protocol, StatusCode), Violation> {
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Protocol::Http11,
         _ => return Err(bad),
     };
-    let rest = match rest {
-        [b' ', ..] => rest.trim_ascii_start(),
-        _ => return Err(bad),
-    };
+    // Blanks alone: what else counts as white space is no part of a line.
+    let blanks = rest.iter().take_while(|b| **b == b' ').count();
+    let rest = rest.get(blanks..).filter(|_| blanks > 0).ok_or(bad)?;
     let (code, reason) = rest.split_at_checked(3).ok_or(bad)?;
     let reason_ok = matches!(reason, [] | [b' ', ..]) && reason.iter().all(|b| check::is_field_byte(*b));
     if !reason_ok || !code.iter().all(u8::is_ascii_digit) {
