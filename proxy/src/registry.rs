@@ -116,8 +116,8 @@ pub static NETWORK_FILTERS: &[Extension<BuildNetworkFilter>] = &[
     },
 ];
 
-const TLS_NOTE: &str = "TLS 1.2 and 1.3 with AEAD suites; no session ticket keys, key log, PKCS #12, private key providers, custom \
-                        validators, selectors and handshakers, compliance policies";
+const TLS_NOTE: &str = "TLS 1.2 and 1.3 with AEAD suites; no session ticket keys by SDS, key log, PKCS #12, private key providers, \
+                        validators other than SPIFFE's, selectors, handshakers, compliance policies";
 
 pub static DOWNSTREAM_TRANSPORT_SOCKETS: &[Extension<BuildDownstreamTransportSocket>] = &[
     Extension {
