@@ -40,3 +40,29 @@ impl BackOff {
         self.bound = self.options.base;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_double_to_the_maximum_and_pauses_fill_them() {
+        let options = BackOffOptions { base: Duration::from_millis(500), max: Duration::from_secs(30) };
+        let mut rng = fastrand::Rng::with_seed(3);
+        let bounds = [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000].map(Duration::from_millis);
+        let mut longest = [Duration::ZERO; 8];
+        let mut shortest = [Duration::MAX; 8];
+        let mut back_off = BackOff::new(options);
+        for _ in 0..1000 {
+            for (n, bound) in bounds.iter().enumerate() {
+                let pause = back_off.next(&mut rng);
+                assert!(pause < *bound);
+                (longest[n], shortest[n]) = (longest[n].max(pause), shortest[n].min(pause));
+            }
+            back_off.reset();
+        }
+        for (n, bound) in bounds.iter().enumerate() {
+            assert!(longest[n] > *bound * 9 / 10 && shortest[n] < *bound / 10, "full jitter");
+        }
+    }
+}

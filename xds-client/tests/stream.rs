@@ -4,13 +4,14 @@ mod common;
 
 use std::time::Duration;
 
-use common::{BOTH, Client, PATIENCE, Server, Task, options, run};
+use common::{BOTH, Client, PATIENCE, Server, Task, connector, options, run};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use xds_client::server::call::{self, Call};
 use xds_client::server::{Store, serve_unix};
 use xds_client::session::{Event, Request};
+use xds_client::transport::BoxError;
 use xds_client::transport::http2::{Connector, Http2Options, handshake};
-use xds_client::{Rejected, Service, StreamEvent, TypeUrl, Update, Variant};
+use xds_client::{Rejected, Service, StreamEvent, Transport, TypeUrl, Update, Variant};
 use xds_protos::Message;
 use xds_protos::envoy::config::cluster::v3::Cluster;
 use xds_protos::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest};
@@ -373,5 +374,49 @@ fn keepalive_finds_a_dead_peer() {
         let _call = Call::accept(request, respond).unwrap();
         // From here on nobody reads what the client sends.
         client.stream_event(|event| matches!(event, StreamEvent::Disconnected { .. })).await;
+    });
+}
+
+/// A transport with a token that is read anew for each call, and cannot be read the first time.
+struct WithToken<T> {
+    inner: T,
+    reads: std::cell::Cell<u32>,
+}
+
+impl<T: Transport> Transport for WithToken<T> {
+    type Body = T::Body;
+    type Service = T::Service;
+
+    async fn connect(&self) -> Result<T::Service, BoxError> {
+        self.inner.connect().await
+    }
+
+    fn metadata(&self) -> Result<http::HeaderMap, BoxError> {
+        self.reads.set(self.reads.get() + 1);
+        match self.reads.get() {
+            1 => Err("no token yet".into()),
+            n => Ok([(http::header::AUTHORIZATION, format!("Bearer {n}").parse().unwrap())].into_iter().collect()),
+        }
+    }
+}
+
+#[test]
+fn metadata_is_read_anew_for_each_call() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let inner = connector(listener.local_addr().unwrap().port());
+        let transport = WithToken { inner, reads: std::cell::Cell::new(0) };
+        let mut client = Client::start_over(options(Variant::Delta), transport, accept);
+        client.subscriptions.wildcard(TypeUrl::CLUSTER, Duration::ZERO);
+        let StreamEvent::Disconnected { code, reason, .. } = client.stream_event(|_| true).await else { panic!() };
+        assert_eq!((code, &*reason), (16, "no token yet"));
+        for token in ["Bearer 2", "Bearer 3"] {
+            scripted(&listener, async |call| {
+                assert_eq!(call.headers()["authorization"], token);
+                call.finish(14, "going away").unwrap();
+            })
+            .await;
+            client.stream_event(|event| matches!(event, StreamEvent::Disconnected { .. })).await;
+        }
     });
 }
