@@ -33,12 +33,12 @@ pub async fn store_front(port: u16, outbound: u16) -> Result<(), String> {
 }
 
 /// JSON for `/orders`, gRPC for `/orders.OrderService/`, an echo over WebSocket for `/ws`.
-pub async fn order_service(port: u16) -> Result<(), String> {
-    serve(port, |request| async move {
+pub async fn order_service(port: u16, version: &'static str) -> Result<(), String> {
+    serve(port, move |request| async move {
         match request.uri().path() {
             "/ws" => websocket::accept(request),
             path if path.starts_with("/orders.OrderService/") => orders::answer(request).await,
-            _ => text(StatusCode::OK, "application/json", page::facts(request.headers())),
+            _ => text(StatusCode::OK, "application/json", page::facts(request.headers(), version)),
         }
     })
     .await

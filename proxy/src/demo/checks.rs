@@ -9,15 +9,17 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::scenes::{self, Traffic};
 use super::topology::Topology;
 use super::{orders, websocket};
 
 type Result<T> = std::result::Result<T, String>;
 
 /// Runs every check, prints a table, and says whether all passed.
-pub async fn run(topology: &Topology) -> bool {
+pub async fn run(topology: &mut Topology) -> bool {
     let (http, tcp) = (topology.port("gateway http"), topology.port("gateway tcp"));
-    let checks: [(&str, Result<String>); 8] = [
+    let traffic = Traffic::start(http);
+    let checks: [(&str, Result<String>); 12] = [
         ("HTTP/1.1 page through two sidecars", bounded(page(http)).await),
         ("HTTP/1.1 JSON", bounded(json(http)).await),
         ("gRPC unary", bounded(grpc(http, "Place", 1)).await),
@@ -26,6 +28,10 @@ pub async fn run(topology: &Topology) -> bool {
         ("TCP echo with half-close", bounded(echo(tcp)).await),
         ("plaintext refused by a STRICT sidecar", bounded(plaintext(topology.port("store-front inbound"))).await),
         ("request counted by the gateway", bounded(stats(topology.port("gateway admin"))).await),
+        ("xDS: canary 90/10, then all", in_time(scenes::canary(topology)).await),
+        ("xDS: PERMISSIVE, then STRICT", in_time(scenes::strict(topology)).await),
+        ("xDS: certificate rotated", in_time(scenes::rotation(topology)).await),
+        ("no request failed during the changes", traffic.verdict().map(|sent| format!("{sent} answered"))),
     ];
     let mut passed = true;
     println!("{:<40} {:<6} detail", "check", "result");
@@ -46,6 +52,10 @@ async fn bounded(check: impl Future<Output = Result<String>>) -> Result<String> 
     tokio::time::timeout(Duration::from_secs(10), check).await.unwrap_or_else(|_| Err("no answer in 10 s".to_owned()))
 }
 
+async fn in_time(scene: impl Future<Output = Result<String>>) -> Result<String> {
+    tokio::time::timeout(Duration::from_secs(60), scene).await.unwrap_or_else(|_| Err("not done in 60 s".to_owned()))
+}
+
 fn say(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
@@ -54,7 +64,7 @@ async fn connect(port: u16) -> Result<TcpStream> {
     TcpStream::connect(("127.0.0.1", port)).await.map_err(say)
 }
 
-async fn get(port: u16, path: &str) -> Result<(http::response::Parts, String)> {
+pub async fn get(port: u16, path: &str) -> Result<(http::response::Parts, String)> {
     let (mut client, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(connect(port).await?)).await.map_err(say)?;
     tokio::task::spawn_local(connection);
@@ -151,7 +161,7 @@ async fn echo(port: u16) -> Result<String> {
     Ok(format!("{} bytes came back after our end of stream", got.len()))
 }
 
-async fn plaintext(port: u16) -> Result<String> {
+pub async fn plaintext(port: u16) -> Result<String> {
     let mut stream = connect(port).await?;
     // The sidecar may close before all is written.
     let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: store-front\r\n\r\n").await;

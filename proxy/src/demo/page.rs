@@ -16,14 +16,14 @@ const SHOWN: [&str; 9] = [
 ];
 
 /// What order-service says about the request it got.
-pub fn facts(headers: &HeaderMap) -> String {
+pub fn facts(headers: &HeaderMap, version: &str) -> String {
     let mut out = serde_json::Map::new();
     for name in SHOWN {
         if let Some(value) = headers.get(name) {
             out.insert(name.to_owned(), String::from_utf8_lossy(value.as_bytes()).into());
         }
     }
-    let facts = json!({ "service": "order-service", "orders": 3, "headers": out });
+    let facts = json!({ "service": "order-service", "version": version, "orders": 3, "headers": out });
     format!("{facts}\n")
 }
 

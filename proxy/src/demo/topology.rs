@@ -1,15 +1,19 @@
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs;
 use std::net::TcpListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use super::{apps, identities};
+use super::control_plane::ControlPlane;
+use super::identities::Authority;
+use super::{apps, mesh};
 
 /// The proxies, and their configurations as they stand in the repository.
 const PROXIES: [(&str, &str); 3] = [
@@ -19,7 +23,7 @@ const PROXIES: [(&str, &str); 3] = [
 ];
 
 /// The ports of the configuration files, by what they are for.
-const PORTS: [(&str, u16); 12] = [
+const PORTS: [(&str, u16); 14] = [
     ("gateway http", 18000),
     ("gateway tcp", 18001),
     ("gateway admin", 18090),
@@ -32,30 +36,47 @@ const PORTS: [(&str, u16); 12] = [
     ("order-service admin", 18092),
     ("order-service app", 18120),
     ("order-service tcp app", 18121),
+    // Of what the control plane deploys later.
+    ("order-service v2 inbound", 18022),
+    ("order-service v2 app", 18122),
 ];
 
 /// The running demo.
 pub struct Topology {
     ports: HashMap<&'static str, u16>,
     proxies: Vec<(&'static str, Child)>,
+    pub control_plane: ControlPlane,
+    /// Whether the proxies' access logs are printed.
+    pub echo: Rc<Cell<bool>>,
     folder: Folder,
 }
 
 impl Topology {
-    /// Starts applications and proxies, and waits until all are ready. `echo`: print the proxies' access logs.
-    pub async fn start(echo: bool) -> Result<Self, String> {
+    /// Starts applications and proxies, and waits until all are ready.
+    pub async fn start() -> Result<Self, String> {
         let folder = Folder::new()?;
-        identities::write(&folder.0.join("certs"))?;
+        let authority = Authority::new()?;
+        authority.write(&folder.0.join("certs"))?;
         let ports = free_ports()?;
         let port = |name: &str| ports.get(name).copied().unwrap_or(0);
         apps::store_front(port("store-front app"), port("store-front outbound")).await?;
-        apps::order_service(port("order-service app")).await?;
+        apps::order_service(port("order-service app"), "v1").await?;
+        apps::order_service(port("order-service v2 app"), "v2").await?;
         apps::tcp_echo(port("order-service tcp app")).await?;
-        let mut topology = Topology { ports: ports.clone(), proxies: Vec::new(), folder };
+        let control_plane = ControlPlane::new(authority);
+        let echo = Rc::new(Cell::new(false));
+        let mut topology =
+            Topology { ports: ports.clone(), proxies: Vec::new(), control_plane, echo: echo.clone(), folder };
         for (name, configuration) in PROXIES {
-            let file = topology.folder.0.join(format!("{name}.yaml"));
-            fs::write(&file, with_ports(configuration, &ports)).map_err(|e| format!("{}: {e}", file.display()))?;
-            topology.proxies.push((name, spawn(name, &file, echo)?));
+            let write = |file: &Path, text: String| {
+                fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
+            };
+            let in_folder = |end: &str| topology.folder.0.join(format!("{name}{end}"));
+            let (resources, bootstrap, socket) = (in_folder(".yaml"), in_folder("-bootstrap.yaml"), in_folder(".xds"));
+            write(&resources, with_ports(configuration, &ports))?;
+            write(&bootstrap, mesh::bootstrap(name, port(&format!("{name} admin")), &socket))?;
+            topology.control_plane.serve(name, &resources, &socket)?;
+            topology.proxies.push((name, spawn(name, &bootstrap, &echo)?));
         }
         for name in ["order-service admin", "store-front admin", "gateway admin"] {
             topology.wait_ready(name, port(name)).await?;
@@ -89,7 +110,7 @@ impl Topology {
     pub fn describe(&self) {
         let (http, tcp) = (self.port("gateway http"), self.port("gateway tcp"));
         println!(
-            "\
+            "
   you ──HTTP──▶ gateway 127.0.0.1:{http} ──mTLS──▶ sidecar ▶ store-front ▶ sidecar ──mTLS──▶ sidecar ▶ order-service
                                  └─────────────mTLS (HTTP, gRPC, WebSocket)────────────▶ sidecar ▶ order-service
   you ──TCP───▶ gateway 127.0.0.1:{tcp} ──mTLS──▶ sidecar ▶ order-service (echo)
@@ -101,9 +122,8 @@ impl Topology {
     curl -i http://127.0.0.1:{sidecar}/            # a STRICT sidecar refuses plaintext
     printf 'hello\\n' | nc -q1 127.0.0.1 {tcp}
     curl http://127.0.0.1:{admin}/clusters         # also /stats /config_dump /certs /help
-  Configurations (a real Envoy runs them too, from that folder): {folder}
-
-  One line per request and hop follows; Ctrl-C drains and ends.
+  A control plane inside this process delivers all of it over xDS. The same as files, which a real Envoy
+  runs too, from that folder: {folder}
 ",
             sidecar = self.port("store-front inbound"),
             admin = self.port("gateway admin"),
@@ -147,7 +167,7 @@ impl Topology {
     }
 }
 
-fn spawn(name: &'static str, configuration: &Path, echo: bool) -> Result<Child, String> {
+fn spawn(name: &'static str, configuration: &Path, echo: &Rc<Cell<bool>>) -> Result<Child, String> {
     let binary = std::env::current_exe().map_err(|e| format!("cannot find this binary: {e}"))?;
     let mut child = Command::new(binary)
         .arg("-c")
@@ -161,18 +181,18 @@ fn spawn(name: &'static str, configuration: &Path, echo: bool) -> Result<Child, 
         .spawn()
         .map_err(|e| format!("cannot start the proxy {name}: {e}"))?;
     if let Some(out) = child.stdout.take() {
-        tokio::task::spawn_local(pass_on(name, out, echo));
+        tokio::task::spawn_local(pass_on(name, out, echo.clone()));
     }
     if let Some(err) = child.stderr.take() {
-        tokio::task::spawn_local(pass_on(name, err, true));
+        tokio::task::spawn_local(pass_on(name, err, Rc::new(Cell::new(true))));
     }
     Ok(child)
 }
 
-async fn pass_on(name: &'static str, from: impl AsyncRead + Unpin, echo: bool) {
+async fn pass_on(name: &'static str, from: impl AsyncRead + Unpin, echo: Rc<Cell<bool>>) {
     let mut lines = BufReader::new(from).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        if echo {
+        if echo.get() {
             println!("[{name:>13}] {line}");
         }
     }
