@@ -105,7 +105,7 @@ pub static NETWORK_FILTERS: &[Extension<BuildNetworkFilter>] = &[
         name: "envoy.filters.network.http_connection_manager",
         build: http_connection_manager::build,
         level: Level::Partial,
-        note: "no HTTP/3, no tracing, no RDS or scoped routes",
+        note: "no HTTP/3, no tracers, no scoped routes",
     },
     Extension {
         type_url: "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
@@ -172,6 +172,14 @@ pub fn find<'c, B>(
             Err(path.reject(format_args!("unsupported extension {}; supported here: {known}", config.type_url)))
         }
     }
+}
+
+/// A `typed_config` without a `TypedStruct` around it, for extension points whose extensions are no table.
+///
+/// # Errors
+/// When there is none, or the `TypedStruct` does not convert.
+pub fn typed_config<'c>(typed_config: Option<&'c Any>, path: &Path<'_>) -> Result<Cow<'c, Any>, Reject> {
+    unwrap_typed_struct(typed_config.ok_or_else(|| path.reject("expected a typed_config, got none"))?, path)
 }
 
 /// Type URLs name the same message when what follows the last slash is equal.

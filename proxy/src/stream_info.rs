@@ -154,6 +154,16 @@ impl fmt::Debug for ResponseFlags {
     }
 }
 
+/// Why a request is traced, as its request id says (`envoy.request_id.uuid`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TraceReason {
+    #[default]
+    NotTraceable,
+    Sampling,
+    ServiceForced,
+    ClientForced,
+}
+
 /// What the TLS handshake of a connection established.
 #[derive(Debug, Clone, Default)]
 pub struct TlsInfo {
@@ -345,6 +355,7 @@ pub struct StreamInfo {
     pub upstream: UpstreamInfo,
     pub local_reply_body: Option<bytes::Bytes>,
     pub is_health_check: bool,
+    pub trace_reason: TraceReason,
 }
 
 impl StreamInfo {
@@ -376,6 +387,7 @@ impl StreamInfo {
             upstream: UpstreamInfo::default(),
             local_reply_body: None,
             is_health_check: false,
+            trace_reason: TraceReason::default(),
         }
     }
 

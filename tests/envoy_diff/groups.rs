@@ -33,6 +33,10 @@ groups! {
     timeouts,
     /// local_reply_config.
     local_replies,
+    /// Sampling decisions, request ids and operations' names.
+    tracing,
+    /// Where requests come from by extensions, and headers that change before there is a route.
+    origins,
     /// The admin interface.
     admin,
 }

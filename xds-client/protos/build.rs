@@ -91,6 +91,7 @@ const ROOTS: &[&str] = &[
     "envoy/extensions/formatter/metadata/v3/metadata.proto",
     "envoy/extensions/formatter/req_without_query/v3/req_without_query.proto",
     "envoy/extensions/health_check/event_sinks/file/v3/file.proto",
+    "envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation.proto",
     "envoy/extensions/http/header_formatters/preserve_case/v3/preserve_case.proto",
     "envoy/extensions/http/original_ip_detection/custom_header/v3/custom_header.proto",
     "envoy/extensions/http/original_ip_detection/xff/v3/xff.proto",

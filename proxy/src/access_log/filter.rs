@@ -11,7 +11,7 @@ use crate::config::{BuildCx, Path, Reject};
 use crate::formatter::grpc_status;
 use crate::route::HeaderMatcher;
 use crate::runtime::{Live, Value};
-use crate::stream_info::ResponseFlags;
+use crate::stream_info::{ResponseFlags, TraceReason};
 
 /// A filter as built.
 pub enum Filter {
@@ -19,8 +19,8 @@ pub enum Filter {
     /// Milliseconds from the first byte of the request to the end.
     Duration(Comparison),
     NotHealthCheck,
-    /// Without tracing nothing is traced.
-    Never,
+    /// Tracing was forced: sampled requests do not count, and there are none without `tracing`.
+    Traceable,
     Sampled {
         percent: Live<FractionalPercent>,
         /// By chance, and not by the request id, by which all proxies on a request's way decide alike.
@@ -88,7 +88,7 @@ impl Filter {
                 Filter::Duration(Comparison::build(f.comparison.as_ref(), &path.field("duration_filter"), cx)?)
             }
             FilterSpecifier::NotHealthCheckFilter(_) => Filter::NotHealthCheck,
-            FilterSpecifier::TraceableFilter(_) => Filter::Never,
+            FilterSpecifier::TraceableFilter(_) => Filter::Traceable,
             FilterSpecifier::RuntimeFilter(f) => sampled(f, &path.field("runtime_filter"), cx)?,
             FilterSpecifier::AndFilter(f) => Filter::All(all(&f.filters, &path.field("and_filter").field("filters"))?),
             FilterSpecifier::OrFilter(f) => Filter::Any(all(&f.filters, &path.field("or_filter").field("filters"))?),
@@ -123,7 +123,7 @@ impl Filter {
                 comparison.holds(end.saturating_duration_since(cx.info.start).as_millis() as u64)
             }
             Filter::NotHealthCheck => !cx.info.is_health_check,
-            Filter::Never => false,
+            Filter::Traceable => !cx.info.is_health_check && cx.info.trace_reason == TraceReason::ServiceForced,
             Filter::Sampled { percent, independent } => {
                 let by_id = cx.info.request_id.as_deref().and_then(id_as_number).filter(|_| !independent);
                 percent.get().hit(by_id.unwrap_or_else(|| fastrand::u64(..)))

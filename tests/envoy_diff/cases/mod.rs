@@ -10,6 +10,7 @@ pub mod http1;
 pub mod http2;
 pub mod local_replies;
 pub mod log_types;
+pub mod origins;
 pub mod paths;
 pub mod retries;
 pub mod rewrites;
@@ -17,6 +18,7 @@ pub mod routing;
 pub mod tcp;
 pub mod timeouts;
 pub mod tls;
+pub mod tracing;
 pub mod upgrades;
 
 use tests::config::{access_log, bootstrap, chain, hcm, listener_with};

@@ -38,6 +38,7 @@ use super::out::OutBuf;
 use super::read::SMALL_READ;
 use super::timer::Timer;
 use crate::http::check::{Violation, details};
+use crate::http::http2::settings::jittered;
 use crate::http::{BadRequest, BadRequestKind, Body, CodecService, Protocol, Reply, Request, ResetReason, StreamCtl};
 use crate::net::Io;
 use crate::server::drain::{Drain, DrainState};
@@ -125,6 +126,9 @@ struct Connection<S> {
     drain_state: Option<DrainState>,
     /// It is older than `max_connection_duration`, and waits for a request to be told so in the response.
     too_old: bool,
+    /// `max_connection_duration` and `drain_timeout` with this connection's share of jitter.
+    max_duration: Option<Duration>,
+    drain_timeout: Duration,
     high_water: usize,
     https: bool,
     requests: u32,
@@ -190,10 +194,14 @@ impl<S: CodecService> Connection<S> {
             state: State::Head(HeadState::new(now)),
             timer: Timer::default(),
             service,
-            settings,
             drain,
             drain_state: None,
             too_old: false,
+            max_duration: settings
+                .max_connection_duration
+                .map(|max| jittered(max, settings.max_connection_duration_jitter, fastrand::f64())),
+            drain_timeout: jittered(settings.drain_timeout, settings.drain_timeout_jitter, fastrand::f64()),
+            settings,
             high_water: buffer_limit.clamp(16 * 1024, 128 * 1024),
             requests: 0,
             since: now,
@@ -310,8 +318,9 @@ impl<S: CodecService> Connection<S> {
         let settings = &self.settings;
         let idle = settings.idle_timeout.map(|timeout| (head.since + timeout, EndCause::IdleTimeout));
         // A peer whose connection is too old gets time for one more request, because only a response can tell it.
-        let age = settings.max_connection_duration.map(|max| {
-            let grace = if self.too_old { settings.drain_timeout } else { Duration::ZERO };
+        let waits = self.too_old && settings.safe_max_connection_duration;
+        let age = self.max_duration.filter(|_| !waits).map(|max| {
+            let grace = if self.too_old { self.drain_timeout } else { Duration::ZERO };
             (self.since + max + grace, EndCause::MaxDuration)
         });
         let stopping = self.drain_state >= Some(DrainState::Stopping);

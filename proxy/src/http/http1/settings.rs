@@ -66,6 +66,10 @@ pub struct ServerSettings {
     /// Between requests, and before the first. `None` is no limit.
     pub idle_timeout: Option<Duration>,
     pub max_connection_duration: Option<Duration>,
+    /// Up to so many percent are added to it for each connection.
+    pub max_connection_duration_jitter: f64,
+    /// A connection that has reached it waits for the next request, however long, and closes after that.
+    pub safe_max_connection_duration: bool,
     /// The response to this many-th request closes the connection. 0 is no limit.
     pub max_requests_per_connection: u32,
     /// From the first byte of a head to its end. `None` is not configured: a bound of 60 s holds.
@@ -79,6 +83,8 @@ pub struct ServerSettings {
     pub delayed_close_timeout: Duration,
     /// How long a connection that has reached `max_connection_duration` waits for a next request to tell it.
     pub drain_timeout: Duration,
+    /// Up to so many percent are added to it for each connection.
+    pub drain_timeout_jitter: f64,
     /// Scope `http1`.
     pub stats: Option<StatBlock<Http1Stats>>,
 }
@@ -98,6 +104,8 @@ impl Default for ServerSettings {
             stream_error_on_invalid_http_message: false,
             idle_timeout: Some(Duration::from_secs(3600)),
             max_connection_duration: None,
+            max_connection_duration_jitter: 0.0,
+            safe_max_connection_duration: false,
             max_requests_per_connection: 0,
             request_headers_timeout: None,
             stream_idle_timeout: None,
@@ -105,6 +113,7 @@ impl Default for ServerSettings {
             max_stream_duration: None,
             delayed_close_timeout: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(5),
+            drain_timeout_jitter: 0.0,
             stats: None,
         }
     }

@@ -23,6 +23,7 @@ impl RouterConfig {
     /// When the message asks for what the router does not do.
     pub fn build(p: &proto::Router, path: &Path<'_>, scope: &str, cx: &BuildCx) -> Result<Self, Reject> {
         let unsupported = [
+            ("dynamic_stats", p.dynamic_stats == Some(false)),
             ("start_child_span", p.start_child_span),
             ("upstream_log", !p.upstream_log.is_empty()),
             ("upstream_log_options", p.upstream_log_options.is_some()),

@@ -29,9 +29,9 @@ pub fn build(
 ) -> Result<(http1::ServerSettings, http2::ServerSettings), Reject> {
     let common = p.common_http_protocol_options.unwrap_or_default();
     let common_path = path.field("common_http_protocol_options");
-    if common.max_connection_duration_jitter.is_some() {
-        return Err(common_path.field("max_connection_duration_jitter").reject("not supported yet; remove it"));
-    }
+    let jitter_path = common_path.field("max_connection_duration_jitter");
+    let duration_jitter = jitter(common.max_connection_duration_jitter.as_ref(), &jitter_path)?;
+    let drain_jitter = jitter(p.drain_timeout_jitter.as_ref(), &path.field("drain_timeout_jitter"))?;
     let kilobytes = bounded(p.max_request_headers_kb, 60, 1..=8192, &path.field("max_request_headers_kb"))?;
     let headers = bounded(common.max_headers_count, 100, 1..=u32::MAX, &common_path.field("max_headers_count"))?;
     let underscores = match common.headers_with_underscores_action() {
@@ -58,6 +58,9 @@ pub fn build(
         stream_error_on_invalid_http_message: stream_error.unwrap_or(false),
         idle_timeout,
         max_connection_duration,
+        max_connection_duration_jitter: duration_jitter,
+        drain_timeout_jitter: drain_jitter,
+        safe_max_connection_duration: p.http1_safe_max_connection_duration,
         max_requests_per_connection: max_requests,
         request_headers_timeout: headers_timeout,
         stream_idle_timeout: limits.stream_idle_timeout,
@@ -78,6 +81,8 @@ pub fn build(
     h2.headers_with_underscores_action = underscores;
     h2.idle_timeout = idle_timeout;
     h2.max_connection_duration = max_connection_duration;
+    h2.max_connection_duration_jitter = duration_jitter;
+    h2.drain_timeout_jitter = drain_jitter;
     h2.max_requests_per_connection = (max_requests > 0).then_some(max_requests);
     h2.drain_timeout = drain.unwrap_or_default();
     h2.delayed_close_timeout = delayed_close.unwrap_or_default();
@@ -155,6 +160,15 @@ pub fn header_key_format(p: &core::Http1ProtocolOptions, path: &Path<'_>) -> Res
             }))
         }
     }
+}
+
+/// So many percent at most are added to a duration.
+fn jitter(percent: Option<&xds_protos::envoy::r#type::v3::Percent>, path: &Path<'_>) -> Result<f64, Reject> {
+    let percent = percent.map_or(0.0, |percent| percent.value);
+    if (0.0..=100.0).contains(&percent) {
+        return Ok(percent);
+    }
+    Err(path.field("value").reject(format_args!("expected 0 to 100, got {percent}")))
 }
 
 fn bounded(

@@ -11,7 +11,11 @@ use xds_protos::envoy::config::core::v3 as core;
 use xds_protos::envoy::extensions::filters::network::http_connection_manager::v3 as proto;
 
 use super::codecs::StreamLimits;
+use super::early_header_mutation::EarlyMutation;
 use super::local_reply::LocalReplyConfig;
+use super::original_ip::Detection;
+use super::request_id::RequestIdOptions;
+use super::tracing::Tracing;
 use super::xfcc::Details;
 use crate::access_log::AccessLog;
 use crate::config::values;
@@ -24,7 +28,8 @@ use crate::net::Address;
 use crate::registry;
 use crate::route::{RouteTable, Routes};
 use crate::stats::StatBlock;
-use crate::stats::names::{HttpStats, HttpTracingStats};
+use crate::stats::names::HttpStats;
+use crate::stream_info::TrafficDirection;
 
 /// Which codec a connection gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +116,6 @@ pub struct HcmConfig {
     pub codec: CodecType,
     pub stat_prefix: String,
     pub stats: StatBlock<HttpStats>,
-    pub tracing_stats: StatBlock<HttpTracingStats>,
     pub routes: Routes,
     pub chain: FilterChain,
     pub upgrades: Vec<Upgrade>,
@@ -140,7 +144,10 @@ pub struct HcmConfig {
     pub generate_request_id: bool,
     pub preserve_external_request_id: bool,
     pub always_set_request_id_in_response: bool,
-    pub pack_trace_reason: bool,
+    pub request_id: RequestIdOptions,
+    pub original_ip_detection: Vec<Detection>,
+    pub early_header_mutations: Vec<EarlyMutation>,
+    pub tracing: Option<Tracing>,
     pub forward_client_cert: ForwardClientCert,
     pub client_cert_details: Details,
     pub proxy_100_continue: bool,
@@ -156,7 +163,12 @@ pub struct HcmConfig {
 impl HcmConfig {
     /// # Errors
     /// When a value is out of range, names something unknown, or asks for what this proxy does not do.
-    pub fn build(p: &proto::HttpConnectionManager, path: &Path<'_>, cx: &BuildCx) -> Result<Self, Reject> {
+    pub fn build(
+        p: &proto::HttpConnectionManager,
+        direction: TrafficDirection,
+        path: &Path<'_>,
+        cx: &BuildCx,
+    ) -> Result<Self, Reject> {
         refuse_unsupported(p, path)?;
         let routes = match &p.route_specifier {
             Some(hcm::RouteSpecifier::RouteConfig(routes)) => Routes::Inline(RouteTable::build(
@@ -181,7 +193,6 @@ impl HcmConfig {
         Ok(HcmConfig {
             codec: codec(p, path)?,
             stats: cx.stats.block(&scope),
-            tracing_stats: cx.stats.block(&format!("{scope}.tracing")),
             routes,
             chain,
             upgrades: upgrades(p, path, &scope, cx)?,
@@ -225,7 +236,13 @@ impl HcmConfig {
             generate_request_id: p.generate_request_id.unwrap_or(true),
             preserve_external_request_id: p.preserve_external_request_id,
             always_set_request_id_in_response: p.always_set_request_id_in_response,
-            pack_trace_reason: pack_trace_reason(p, path)?,
+            request_id: request_id(p, path)?,
+            original_ip_detection: original_ip_detection(p, path)?,
+            early_header_mutations: EarlyMutation::build_all(
+                &p.early_header_mutation_extensions,
+                &path.field("early_header_mutation_extensions"),
+            )?,
+            tracing: tracing(p, direction, &scope, path, cx)?,
             forward_client_cert: match p.forward_client_cert_details() {
                 hcm::ForwardClientCertDetails::Sanitize => ForwardClientCert::Sanitize,
                 hcm::ForwardClientCertDetails::ForwardOnly => ForwardClientCert::ForwardOnly,
@@ -264,19 +281,15 @@ fn discovered_routes(proto: &proto::Rds, stat_prefix: &str, path: &Path<'_>, cx:
     Ok(Routes::Discovered(slot))
 }
 
-/// Fields that change what a request meets and that this proxy does not do yet.
+/// Fields that change what a request meets and that this proxy does not do yet. `append_local_overload` is no such field: no
+/// action of the overload manager that is supported answers requests.
 fn refuse_unsupported(p: &proto::HttpConnectionManager, path: &Path<'_>) -> Result<(), Reject> {
-    let unsupported: [(&str, bool); 11] = [
-        ("tracing", p.tracing.is_some()),
+    let unsupported: [(&str, bool); 6] = [
         ("http3_protocol_options", p.http3_protocol_options.is_some()),
-        ("original_ip_detection_extensions", !p.original_ip_detection_extensions.is_empty()),
-        ("early_header_mutation_extensions", !p.early_header_mutation_extensions.is_empty()),
         ("forward_client_cert_matcher", p.forward_client_cert_matcher.is_some()),
         ("path_normalization_options", p.path_normalization_options.is_some()),
         ("proxy_status_config", p.proxy_status_config.is_some()),
         ("typed_header_validation_config", p.typed_header_validation_config.is_some()),
-        ("append_local_overload", p.append_local_overload),
-        ("drain_timeout_jitter", p.drain_timeout_jitter.is_some_and(|j| j.value != 0.0)),
         ("add_proxy_protocol_connection_state", p.add_proxy_protocol_connection_state == Some(true)),
     ];
     match unsupported.iter().find(|(_, set)| *set) {
@@ -434,19 +447,43 @@ fn internal_addresses(p: &proto::HttpConnectionManager, path: &Path<'_>) -> Resu
     Ok(InternalAddresses { unix_sockets: config.unix_sockets, ranges })
 }
 
-fn pack_trace_reason(p: &proto::HttpConnectionManager, path: &Path<'_>) -> Result<bool, Reject> {
-    use prost::Message;
+fn tracing(
+    p: &proto::HttpConnectionManager,
+    direction: TrafficDirection,
+    scope: &str,
+    path: &Path<'_>,
+    cx: &BuildCx,
+) -> Result<Option<Tracing>, Reject> {
+    p.tracing.as_ref().map(|p| Tracing::build(p, direction, scope, &path.field("tracing"), cx)).transpose()
+}
+
+fn request_id(p: &proto::HttpConnectionManager, path: &Path<'_>) -> Result<RequestIdOptions, Reject> {
     use xds_protos::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
-    let Some(any) = p.request_id_extension.as_ref().and_then(|e| e.typed_config.as_ref()) else { return Ok(true) };
+    let Some(extension) = &p.request_id_extension else { return Ok(RequestIdOptions::default()) };
     let path = path.field("request_id_extension");
-    if !any.type_url.ends_with("/envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig") {
-        return Err(path.field("typed_config").reject(format_args!(
+    let path = path.field("typed_config");
+    let any = registry::typed_config(extension.typed_config.as_ref(), &path)?;
+    if any.type_url.rsplit('/').next() != Some("envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig") {
+        return Err(path.reject(format_args!(
             "expected envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig, got {}",
             any.type_url
         )));
     }
-    let config = UuidRequestIdConfig::decode(&*any.value).map_err(|e| path.field("typed_config").reject(e))?;
-    Ok(config.pack_trace_reason.unwrap_or(true))
+    let UuidRequestIdConfig { pack_trace_reason, use_request_id_for_trace_sampling } = values::decode(&any, &path)?;
+    Ok(RequestIdOptions {
+        pack_trace_reason: pack_trace_reason.unwrap_or(true),
+        use_for_trace_sampling: use_request_id_for_trace_sampling.unwrap_or(true),
+    })
+}
+
+fn original_ip_detection(p: &proto::HttpConnectionManager, path: &Path<'_>) -> Result<Vec<Detection>, Reject> {
+    let path = path.field("original_ip_detection_extensions");
+    if !p.original_ip_detection_extensions.is_empty()
+        && (p.use_remote_address == Some(true) || p.xff_num_trusted_hops > 0)
+    {
+        return Err(path.reject("expected either this or use_remote_address and xff_num_trusted_hops, got both"));
+    }
+    Detection::build_all(&p.original_ip_detection_extensions, &path)
 }
 
 fn client_cert_details(p: &proto::HttpConnectionManager, path: &Path<'_>) -> Result<Details, Reject> {

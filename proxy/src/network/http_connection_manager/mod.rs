@@ -7,17 +7,20 @@
 //! Invariants: a request is checked and normalised once, before routing, and what was judged is what is forwarded; the
 //! first local reply ends the chain; gauges fall and the access log is written in one place, when the stream is dropped.
 //!
-//! Deliberately missing: HTTP/3, tracing, route discovery (refused by [`config`]).
+//! Deliberately missing: HTTP/3, spans (refused by [`config`]).
 
 mod codecs;
 pub mod config;
 mod connection;
 mod deadlines;
+mod early_header_mutation;
 mod local_reply;
+mod original_ip;
 mod request_headers;
 mod request_id;
 mod response_headers;
 mod stream;
+mod tracing;
 mod xfcc;
 
 use std::future::poll_fn;
@@ -71,7 +74,7 @@ pub struct HttpConnectionManager {
 pub fn build(any: &Any, path: &Path<'_>, cx: &ListenerCx<'_>) -> Result<BuiltFilter, Reject> {
     let message = proto::HttpConnectionManager::decode(&*any.value)
         .map_err(|e| path.reject(format_args!("expected an HttpConnectionManager: {e}")))?;
-    let config = HcmConfig::build(&message, path, cx.build)?;
+    let config = HcmConfig::build(&message, cx.direction, path, cx.build)?;
     let listener_stats = cx.build.stats.block(&format!("{}.http.{}", cx.stat_scope, config.stat_prefix));
     Ok(BuiltFilter::Terminal(Arc::new(HttpConnectionManager {
         config: Arc::new(config),
@@ -117,7 +120,7 @@ impl HttpConnectionManager {
             Protocol::Http2 => http2::server::serve(io, service, Rc::new(self.config.http2.clone()), drain).await,
             Protocol::Http10 | Protocol::Http11 => {
                 let end = http1::server::serve(io, service, self.config.http1.clone(), drain, buffer_limit).await;
-                tracing::trace!(?end, "HTTP/1 connection ended");
+                ::tracing::trace!(?end, "HTTP/1 connection ended");
                 count_end(&self.config.stats, &end);
             }
         }

@@ -4,10 +4,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
 
 use super::config::{HcmConfig, SchemeTransformation};
+use super::tracing::X_ENVOY_DECORATOR_OPERATION;
 use super::{request_id, xfcc};
 use crate::http::{ByteStr, RequestHead, Scheme};
 use crate::net::Address;
@@ -26,7 +27,7 @@ pub const X_ENVOY_DOWNSTREAM_SERVICE_NODE: HeaderName = HeaderName::from_static(
 
 /// Headers that only the proxy itself may put on a request that enters the mesh.
 const EDGE_ONLY: [HeaderName; 4] = [
-    HeaderName::from_static("x-envoy-decorator-operation"),
+    X_ENVOY_DECORATOR_OPERATION,
     X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER,
     X_ENVOY_DOWNSTREAM_SERVICE_NODE,
     HeaderName::from_static("x-envoy-original-path"),
@@ -57,11 +58,20 @@ pub struct Origin {
 }
 
 /// Applies all of it. `local` is this machine's address, which stands in for loopback peers.
-pub fn mutate(head: &mut RequestHead, connection: &ConnectionInfo, config: &HcmConfig, local: IpAddr) -> Origin {
+///
+/// # Errors
+/// The status that an extension for detecting addresses refuses the request with.
+pub fn mutate(
+    head: &mut RequestHead,
+    connection: &ConnectionInfo,
+    config: &HcmConfig,
+    local: IpAddr,
+) -> Result<Origin, StatusCode> {
     head.headers.remove(&X_ENVOY_INTERNAL);
+    join(&mut head.headers, X_FORWARDED_FOR);
     let peer = connection.remote_address.borrow().clone();
     let over_tls = connection.tls.get().is_some();
-    let (remote, trusted_checks) = detect_remote(head, &peer, connection, config, local, over_tls);
+    let (remote, trusted_checks) = detect_remote(head, &peer, connection, config, local, over_tls)?;
     set_scheme(head, config, over_tls);
 
     let internal = trusted_checks && remote.as_ref().is_some_and(|remote| config.internal_addresses.contains(remote));
@@ -87,10 +97,10 @@ pub fn mutate(head: &mut RequestHead, connection: &ConnectionInfo, config: &HcmC
         head.headers.insert(X_ENVOY_EXTERNAL_ADDRESS, ip_value(ip));
     }
     if config.generate_request_id {
-        request_id::set(&mut head.headers, edge, config.preserve_external_request_id, config.pack_trace_reason);
+        request_id::set(&mut head.headers, edge, config.preserve_external_request_id, config.request_id);
     }
     xfcc::mutate(&mut head.headers, connection, config);
-    Origin { remote }
+    Ok(Origin { remote })
 }
 
 /// The client's address and whether the "internal" question may be asked of it.
@@ -101,13 +111,16 @@ fn detect_remote(
     config: &HcmConfig,
     local: IpAddr,
     over_tls: bool,
-) -> (Option<Address>, bool) {
+) -> Result<(Option<Address>, bool), StatusCode> {
     if !config.use_remote_address {
-        let (address, single) = last_address(&head.headers, config.xff_num_trusted_hops);
+        let (address, single) = match config.original_ip_detection.as_slice() {
+            [] => last_address(&head.headers, config.xff_num_trusted_hops),
+            _ => detected(head, peer, config, local)?,
+        };
         if !head.headers.contains_key(X_FORWARDED_PROTO) {
             head.headers.insert(X_FORWARDED_PROTO, proto_value(connection, config, over_tls));
         }
-        return (address, single);
+        return Ok((address, single));
     }
     let trusted_checks = !head.headers.contains_key(X_FORWARDED_FOR);
     let from_header = match config.xff_num_trusted_hops.checked_sub(1) {
@@ -115,17 +128,7 @@ fn detect_remote(
         None => None,
     };
     if !config.skip_xff_append {
-        match peer.ip() {
-            // Only the usual loopback address stands for this machine, as in Envoy; the others are somebody.
-            Some(IpAddr::V4(Ipv4Addr::LOCALHOST) | IpAddr::V6(Ipv6Addr::LOCALHOST)) => {
-                append_xff(&mut head.headers, local);
-            }
-            Some(IpAddr::V4(v4)) if config.represent_ipv4_as_mapped => {
-                append_xff(&mut head.headers, IpAddr::V6(v4.to_ipv6_mapped()));
-            }
-            Some(ip) => append_xff(&mut head.headers, ip),
-            None => {}
-        }
+        append_peer(&mut head.headers, peer, config, local);
     }
     let untrusted_hop = config.xff_num_trusted_hops == 0;
     if untrusted_hop || !head.headers.contains_key(X_FORWARDED_PROTO) {
@@ -137,7 +140,38 @@ fn detect_remote(
     {
         head.headers.insert(X_FORWARDED_PORT, HeaderValue::from(port));
     }
-    (from_header.or_else(|| Some(peer.clone())), trusted_checks)
+    Ok((from_header.or_else(|| Some(peer.clone())), trusted_checks))
+}
+
+/// What the first extension says that has something to say.
+fn detected(
+    head: &mut RequestHead,
+    peer: &Address,
+    config: &HcmConfig,
+    local: IpAddr,
+) -> Result<(Option<Address>, bool), StatusCode> {
+    for detection in &config.original_ip_detection {
+        let found = detection.detect(&head.headers, peer.ip())?;
+        if !found.skip_append {
+            append_peer(&mut head.headers, peer, config, local);
+        }
+        if found.address.is_some() {
+            return Ok((found.address, found.trusted));
+        }
+    }
+    Ok((None, false))
+}
+
+fn append_peer(headers: &mut HeaderMap, peer: &Address, config: &HcmConfig, local: IpAddr) {
+    match peer.ip() {
+        // Only the usual loopback address stands for this machine, as in Envoy; the others are somebody.
+        Some(IpAddr::V4(Ipv4Addr::LOCALHOST) | IpAddr::V6(Ipv6Addr::LOCALHOST)) => append_xff(headers, local),
+        Some(IpAddr::V4(v4)) if config.represent_ipv4_as_mapped => {
+            append_xff(headers, IpAddr::V6(v4.to_ipv6_mapped()));
+        }
+        Some(ip) => append_xff(headers, ip),
+        None => {}
+    }
 }
 
 fn proto_value(connection: &ConnectionInfo, config: &HcmConfig, over_tls: bool) -> HeaderValue {
@@ -183,32 +217,53 @@ fn sanitize(headers: &mut HeaderMap, edge: bool, config: &HcmConfig) {
     INTERNAL_ONLY.iter().for_each(|name| drop(headers.remove(name)));
 }
 
-/// The address `skip` places from the end of `x-forwarded-for`, and whether the header holds exactly one address.
-/// All values of the header count, joined.
-fn last_address(headers: &HeaderMap, skip: u32) -> (Option<Address>, bool) {
-    let Some(last) = headers.get_all(X_FORWARDED_FOR).iter().next_back() else { return (None, false) };
-    let mut values = headers.get_all(X_FORWARDED_FOR).iter();
-    let joined;
-    let text = match (values.next(), values.next()) {
-        (Some(_), None) => last.as_bytes(),
-        _ => {
-            let all: Vec<&[u8]> = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
-            joined = all.join(&b","[..]);
-            &joined
-        }
-    };
-    let single = !text.contains(&b',');
-    let address = text
-        .rsplit(|b| *b == b',')
-        .nth(skip as usize)
-        .and_then(|part| std::str::from_utf8(part).ok())
-        .and_then(|part| parse_address(part.trim_matches([' ', '\t'])));
-    let single = single && address.is_some();
+/// The address `skip` places from the end of `x-forwarded-for`, whose lines are joined, and whether the header holds
+/// exactly one address.
+pub fn last_address(headers: &HeaderMap, skip: u32) -> (Option<Address>, bool) {
+    let Some(value) = headers.get(X_FORWARDED_FOR) else { return (None, false) };
+    let address = forwarded_for(value).nth(skip as usize).flatten();
+    let single = !value.as_bytes().contains(&b',') && address.is_some();
     (address, single)
 }
 
+/// The last address of `x-forwarded-for` that is not trusted, or the first one if all are; and whether it is the only one.
+/// None if one on the way is no address.
+pub fn last_untrusted_address(headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> (Option<Address>, bool) {
+    let Some(value) = headers.get(X_FORWARDED_FOR) else { return (None, false) };
+    let single = !value.as_bytes().contains(&b',');
+    let mut last = None;
+    for address in forwarded_for(value) {
+        let Some(address) = address else { return (None, false) };
+        let trusted = address.ip().is_some_and(&is_trusted);
+        last = Some(address);
+        if !trusted {
+            break;
+        }
+    }
+    (last, single)
+}
+
+/// From the end to the start.
+fn forwarded_for(value: &HeaderValue) -> impl Iterator<Item = Option<Address>> {
+    value
+        .as_bytes()
+        .rsplit(|b| *b == b',')
+        .map(|part| parse_address(std::str::from_utf8(part).ok()?.trim_matches([' ', '\t'])))
+}
+
+/// Makes one line of several, as Envoy does with the headers that it knows.
+pub fn join(headers: &mut HeaderMap, name: HeaderName) {
+    if headers.get_all(&name).iter().nth(1).is_none() {
+        return;
+    }
+    let all: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_maybe_shared(bytes::Bytes::from(all.join(&b","[..]))) {
+        headers.insert(name, joined);
+    }
+}
+
 /// An IP address without a port, as Envoy accepts in `x-forwarded-for`. The port of the result is 0.
-fn parse_address(text: &str) -> Option<Address> {
+pub fn parse_address(text: &str) -> Option<Address> {
     let ip: IpAddr = text.parse().ok()?;
     Some(Address::Ip(SocketAddr::new(ip, 0)))
 }

@@ -53,6 +53,8 @@ pub struct Stream {
     /// The response began before the request was complete.
     early: Cell<bool>,
     request_ended: Cell<bool>,
+    /// The response is to name the route's operation.
+    decorated: Cell<bool>,
     /// It passes the filters of an upgrade, whatever comes of it.
     upgrading: Cell<bool>,
 }
@@ -84,6 +86,7 @@ impl Stream {
             cut: Cell::new(false),
             early: Cell::new(false),
             request_ended: Cell::new(false),
+            decorated: Cell::new(false),
             upgrading: Cell::new(false),
             connection,
         })
@@ -269,16 +272,28 @@ impl Stream {
             }
         }
         self.normalize_host(head);
-        let origin = request_headers::mutate(head, &connection.info, config, config.local_ip);
-        cx.info.remote_address = Some(origin.remote);
+        for mutation in &config.early_header_mutations {
+            mutation.apply(head, &cx.info);
+        }
+        match request_headers::mutate(head, &connection.info, config, config.local_ip) {
+            Ok(origin) => cx.info.remote_address = Some(origin.remote),
+            Err(status) => {
+                config.stats.inc(HttpStats::DOWNSTREAM_RQ_REJECTED_VIA_IP_DETECTION);
+                return Some(LocalReply::new(status, "", "rejecting_because_detection_failed"));
+            }
+        }
+        cx.route = config.routes.find(head, &cx.info, cx.random);
+        self.note_route(head, cx);
+        if let Some(tracing) = &config.tracing {
+            cx.info.trace_reason = tracing.decide(&mut head.headers, config.request_id, fastrand::u64(..));
+            self.decorated.set(tracing.decorate_request(&mut head.headers, cx.route.as_ref()));
+        }
         cx.info.request_id = head
             .headers
             .get(request_headers::X_REQUEST_ID)
             .filter(|_| !config.access_logs.is_empty())
             .and_then(|id| id.to_str().ok())
             .map(Into::into);
-        cx.route = config.routes.find(head, &cx.info, cx.random);
-        self.note_route(head, cx);
         None
     }
 
@@ -392,6 +407,9 @@ impl Stream {
                 filter.filter.response(&mut head, &mut body, &request, cx);
             }
             response_headers::mutate(&mut head, Some(&request), config, now);
+            if let Some(tracing) = &config.tracing {
+                tracing.decorate_response(&mut head.headers, cx.route.as_ref(), self.decorated.get());
+            }
             cx.info.response_code = head.status.as_u16();
             tunnel = head.upgrade.is_some() || (request.method == Method::CONNECT && head.status.is_success());
             if (self.ctl.request_complete.get().is_none() || self.refused.get()) && !tunnel {

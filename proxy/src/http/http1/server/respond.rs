@@ -163,7 +163,7 @@ impl<S: CodecService> Connection<S> {
         if settings.max_requests_per_connection != 0 && self.requests >= settings.max_requests_per_connection {
             return Some(EndCause::MaxRequests);
         }
-        if settings.max_connection_duration.is_some_and(|max| self.too_old || self.since + max <= Instant::now()) {
+        if self.max_duration.is_some_and(|max| self.too_old || self.since + max <= Instant::now()) {
             return Some(EndCause::MaxDuration);
         }
         self.wire.borrow().closed.then_some(EndCause::Peer)
