@@ -15,7 +15,7 @@ use super::connection::{Connection, Lease, LeaseH1, LeaseH2, SharedH2};
 use crate::cluster::{Cluster, Permit, Priority, WantedProtocol};
 use crate::endpoint::Host;
 use crate::http::ResetReason;
-use crate::http::http1::{self, H1Client};
+use crate::http::http1::{self, H1Client, IdleEnd};
 use crate::http::http2::client::ClientEvent;
 use crate::http::http2::{self, client};
 use crate::stats::names::ClusterStats;
@@ -168,8 +168,8 @@ impl HostPool {
         loop {
             let mut idle = self.state.borrow_mut().idle.pop()?;
             let mut cx = Context::from_waker(Waker::noop());
-            if idle.client.poll_idle_closed(&mut cx).is_ready() {
-                idle.connection.closed_by_peer(false);
+            if let Poll::Ready(end) = idle.client.poll_idle_closed(&mut cx) {
+                self.ended_idle(&idle.connection, end);
                 continue;
             }
             if idle.connection.is_expired(Instant::now()) {
@@ -179,6 +179,17 @@ impl HostPool {
             }
             self.state.borrow_mut().busy += 1;
             return Some(Lease::H1(LeaseH1::new(idle.client, idle.connection, self.clone())));
+        }
+    }
+
+    /// An idle connection turned out to be of no use.
+    fn ended_idle(&self, connection: &Connection, end: IdleEnd) {
+        match end {
+            IdleEnd::Closed => connection.closed_by_peer(false),
+            IdleEnd::Unasked => {
+                self.cluster.stats.inc(ClusterStats::UPSTREAM_CX_PROTOCOL_ERROR);
+                connection.closed_by_us(false);
+            }
         }
     }
 
@@ -313,8 +324,8 @@ impl HostPool {
         }
         if let Some(waker) = self.watcher.borrow().as_ref() {
             let mut cx = Context::from_waker(waker);
-            if client.poll_idle_closed(&mut cx).is_ready() {
-                connection.closed_by_peer(false);
+            if let Poll::Ready(end) = client.poll_idle_closed(&mut cx) {
+                self.ended_idle(&connection, end);
                 return;
             }
         }
@@ -375,34 +386,30 @@ impl HostPool {
     /// Drops idle connections that the peer closed or that are too old; says when to look again.
     fn check_idle(&self, cx: &mut Context<'_>, now: Instant) -> Option<Instant> {
         let limit = self.cluster.http.idle_timeout;
-        let mut gone = Vec::new();
+        let (mut gone, mut ended) = (Vec::new(), Vec::new());
         let next = {
             let mut state = self.state.borrow_mut();
             let mut i = 0;
             while let Some(idle) = state.idle.get_mut(i) {
                 let old = limit.is_some_and(|limit| now.saturating_duration_since(idle.since) >= limit);
                 let expired = idle.connection.is_expired(now);
-                if old || expired || idle.client.poll_idle_closed(cx).is_ready() {
-                    gone.push((state.idle.remove(i), old, expired));
-                } else {
-                    i += 1;
+                let end = if old || expired { Poll::Pending } else { idle.client.poll_idle_closed(cx) };
+                match end {
+                    Poll::Pending if !old && !expired => i += 1,
+                    Poll::Pending => gone.push((state.idle.remove(i), old)),
+                    Poll::Ready(end) => ended.push((state.idle.remove(i), end)),
                 }
             }
             state.idle.iter().filter_map(|idle| idle.due(limit)).min()
         };
-        for (idle, old, expired) in gone {
-            match (old, expired) {
-                (true, _) => {
-                    self.cluster.stats.inc(ClusterStats::UPSTREAM_CX_IDLE_TIMEOUT);
-                    idle.connection.closed_by_us(false);
-                }
-                (_, true) => {
-                    self.cluster.stats.inc(ClusterStats::UPSTREAM_CX_MAX_DURATION_REACHED);
-                    idle.connection.closed_by_us(false);
-                }
-                _ => idle.connection.closed_by_peer(false),
-            }
+        for (idle, old) in gone {
+            self.cluster.stats.inc(match old {
+                true => ClusterStats::UPSTREAM_CX_IDLE_TIMEOUT,
+                false => ClusterStats::UPSTREAM_CX_MAX_DURATION_REACHED,
+            });
+            idle.connection.closed_by_us(false);
         }
+        ended.iter().for_each(|(idle, end)| self.ended_idle(&idle.connection, *end));
         next
     }
 }

@@ -42,6 +42,14 @@ const MAX_INTERIM: u32 = 8;
 /// And so many are read before the upstream is taken for broken.
 const MAX_INTERIM_READ: u32 = 10_000;
 
+/// Why an idle connection is of no use any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdleEnd {
+    Closed,
+    /// The peer sent what is no answer to anything.
+    Unasked,
+}
+
 /// An idle connection.
 pub struct H1Client {
     io: Io,
@@ -62,12 +70,15 @@ impl H1Client {
     }
 
     /// Ready when the peer has closed the connection or sent what nobody asked for: it is of no use any more.
-    pub fn poll_idle_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_idle_closed(&mut self, cx: &mut Context<'_>) -> Poll<IdleEnd> {
         if !self.buf.is_empty() {
-            return Poll::Ready(());
+            return Poll::Ready(IdleEnd::Unasked);
         }
         ready!(self.io.poll_read_ready(cx)).ok();
-        poll_discard(&mut self.io, cx).map(|_| ())
+        poll_discard(&mut self.io, cx).map(|read| match read {
+            Ok(n) if n > 0 => IdleEnd::Unasked,
+            _ => IdleEnd::Closed,
+        })
     }
 
     /// Begins an exchange. Nothing is written before it is polled.
@@ -235,6 +246,11 @@ impl H1Exchange {
 
     pub fn io(&self) -> &Io {
         &self.client.io
+    }
+
+    /// Behind the whole answer came more, which is an answer to nothing.
+    pub fn has_excess(&self) -> bool {
+        self.is_end_stream() && !self.asked.tunnel() && !self.client.buf.is_empty()
     }
 
     /// The answer said `connection: close`, or is of a version where that is the rule.

@@ -26,5 +26,5 @@ pub mod server;
 mod settings;
 mod timer;
 
-pub use client::{H1Client, H1Exchange};
+pub use client::{H1Client, H1Exchange, IdleEnd};
 pub use settings::{ClientSettings, HeadLimits, HeaderKeyFormat, OwnHeaders, ServerSettings};

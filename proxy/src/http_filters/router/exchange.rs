@@ -202,6 +202,9 @@ impl Exchange {
         self.note_wire();
         match std::mem::replace(&mut self.wire, Wire::Done) {
             Wire::H1 { exchange, lease } => {
+                if exchange.has_excess() {
+                    self.accounting.cluster.stats.inc(ClusterStats::UPSTREAM_CX_PROTOCOL_ERROR);
+                }
                 if exchange.close_announced() {
                     self.accounting.cluster.stats.inc(ClusterStats::UPSTREAM_CX_CLOSE_NOTIFY);
                 }

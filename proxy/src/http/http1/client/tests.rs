@@ -113,7 +113,27 @@ fn a_connection_serves_one_request_after_the_other() {
             );
         }
         drop(upstream);
-        poll_fn(|cx| client.poll_idle_closed(cx)).await;
+        assert_eq!(poll_fn(|cx| client.poll_idle_closed(cx)).await, IdleEnd::Closed);
+    });
+}
+
+#[test]
+fn a_connection_that_was_closed_meanwhile_gives_the_request_back() {
+    run(async {
+        let (client, upstream) = connect();
+        drop(upstream);
+        let mut exchange = client.start(&request(Method::POST), Body::Full("hello".into())).unwrap();
+        let error = head(&mut exchange).await.unwrap_err();
+        assert!(error.refused && !error.request_written);
+        assert!(matches!(exchange.untouched_body(), Some(Body::Full(bytes)) if bytes == "hello"));
+
+        let (client, upstream) = connect();
+        let mut exchange = client.start(&request(Method::POST), Body::Full("hello".into())).unwrap();
+        settle(&mut exchange).await;
+        drop(upstream);
+        let error = head(&mut exchange).await.unwrap_err();
+        assert!(!error.refused && error.request_written, "the peer may have read it");
+        assert!(exchange.untouched_body().is_none());
     });
 }
 
@@ -133,7 +153,7 @@ fn what_comes_unasked_spoils_the_connection() {
 
         (client, upstream) = connect();
         upstream.write_all(b"x").await.unwrap();
-        poll_fn(|cx| client.poll_idle_closed(cx)).await;
+        assert_eq!(poll_fn(|cx| client.poll_idle_closed(cx)).await, IdleEnd::Unasked);
 
         let (client, mut upstream) = connect();
         let mut exchange = client.start(&request(Method::GET), Body::Empty).unwrap();
