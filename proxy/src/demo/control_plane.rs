@@ -171,7 +171,7 @@ fn prefix(route: &xds_protos::envoy::config::route::v3::Route) -> Option<&str> {
 
 fn tls_inspector() -> listener::ListenerFilter {
     let config =
-        prost_types::Any { type_url: TlsInspector::type_url(), value: TlsInspector::default().encode_to_vec().into() };
+        prost_types::Any { type_url: TlsInspector::type_url(), value: TlsInspector::default().encode_to_vec() };
     listener::ListenerFilter {
         name: "envoy.filters.listener.tls_inspector".to_owned(),
         config_type: Some(listener::listener_filter::ConfigType::TypedConfig(config)),

@@ -133,7 +133,7 @@ fn discover_routes(filter: &mut listener::Filter) -> Result<Option<RouteConfigur
     let Some(RouteSpecifier::RouteConfig(routes)) = manager.route_specifier.take() else { return Ok(None) };
     manager.route_specifier =
         Some(RouteSpecifier::Rds(hcm::Rds { config_source: ads(), route_config_name: routes.name.clone() }));
-    any.value = manager.encode_to_vec().into();
+    any.value = manager.encode_to_vec();
     Ok(Some(routes))
 }
 
@@ -147,7 +147,7 @@ pub fn name_routes(listener: &mut listener::Listener, name: &str) -> Result<(), 
             if let Some(RouteSpecifier::Rds(rds)) = &mut manager.route_specifier {
                 name.clone_into(&mut rds.route_config_name);
             }
-            any.value = manager.encode_to_vec().into();
+            any.value = manager.encode_to_vec();
         }
     }
     Ok(())
@@ -162,7 +162,7 @@ fn edit<M: Message + Default + Name>(
     if any.type_url == M::type_url() {
         let mut message = M::decode(&*any.value).map_err(|error| error.to_string())?;
         change(&mut message);
-        *any = Any { type_url: M::type_url(), value: message.encode_to_vec().into() };
+        *any = Any { type_url: M::type_url(), value: message.encode_to_vec() };
     }
     Ok(())
 }

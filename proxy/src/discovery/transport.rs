@@ -33,9 +33,11 @@ impl Transport for ClusterTransport {
             format!("cannot connect to {address} of cluster {:?}: {error}", self.0.name)
         })?;
         let configured = &cluster.http.http2;
-        let mut options = Http2Options::default();
-        options.initial_stream_window_size = configured.initial_stream_window_size.max(1 << 20);
-        options.initial_connection_window_size = configured.initial_connection_window_size.max(1 << 20);
+        let mut options = Http2Options {
+            initial_stream_window_size: configured.initial_stream_window_size.max(1 << 20),
+            initial_connection_window_size: configured.initial_connection_window_size.max(1 << 20),
+            ..Http2Options::default()
+        };
         if let Some(keepalive) = &configured.connection_keepalive {
             options.keepalive_interval = keepalive.interval;
             options.keepalive_timeout = keepalive.timeout;

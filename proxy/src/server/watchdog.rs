@@ -222,6 +222,7 @@ pub fn watch(
     let mut guards = [main, of_workers];
     thread::Builder::new().name("guarddog".to_owned()).stack_size(64 << 10).spawn(move || {
         loop {
+            #[expect(clippy::disallowed_methods, reason = "a thread of its own, which serves nobody")]
             thread::sleep(interval);
             // Threads end by and by when the process does; they are not missed.
             guards.iter_mut().for_each(|guard| guard.dogs.retain(|dog| Arc::strong_count(&dog.heartbeat) > 1));

@@ -261,6 +261,9 @@ fn hosts(
     Ok((members, Vec::new(), Some(spec)))
 }
 
+/// Hosts by priority, and the policy of the assignment.
+type Assigned = (Vec<Vec<Arc<crate::endpoint::Host>>>, PriorityConfig);
+
 /// The hosts of an assignment that was discovered, for `cluster`, which was built of `proto`. Hosts that `known` has stay
 /// the same objects.
 ///
@@ -273,7 +276,7 @@ pub(super) fn assign(
     known: &[&Cluster],
     path: &Path<'_>,
     cx: &BuildCx,
-) -> Result<(Vec<Vec<Arc<crate::endpoint::Host>>>, PriorityConfig), Reject> {
+) -> Result<Assigned, Reject> {
     let cx = ClusterCx { build: cx, cluster_name: &cluster.name, stat_scope: "" };
     let matches = transport::Matches::of(&proto.transport_socket_matches);
     let specs = endpoints::build(assignment, path, &mut EndpointCx::new(Naming::Addresses, &matches, &cx))?;

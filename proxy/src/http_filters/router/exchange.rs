@@ -64,7 +64,7 @@ impl Exchange {
                 }
             }
             Lease::H2(lease) => match lease.shared.client.start(head, body) {
-                Ok(exchange) => Wire::H2 { exchange, lease: lease },
+                Ok(exchange) => Wire::H2 { exchange, lease },
                 Err(error) => return Err(Box::new(replies::reset_before_response(&error, false))),
             },
             Lease::Tcp(lease) => Wire::Tcp(Box::new(TcpExchange::new(lease, body))),

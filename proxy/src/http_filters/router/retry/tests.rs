@@ -224,7 +224,7 @@ fn hosts_are_turned_down_by_the_predicates() {
         name: name.to_owned(),
         config_type: Some(retry_host_predicate::ConfigType::TypedConfig(prost_types::Any {
             type_url: format!("type.googleapis.com/envoy.extensions.retry.host.{name}"),
-            value: prost_types::Duration::default().encode_to_vec().into(),
+            value: prost_types::Duration::default().encode_to_vec(),
         })),
     };
     let host = |canary| {
@@ -245,7 +245,7 @@ fn hosts_are_turned_down_by_the_predicates() {
     let previous = state("previous_hosts.v3.PreviousHostsPredicate");
     assert_eq!((previous.host_picks(), on("5xx").host_picks()), (4, 0));
     assert!(previous.rejects_host(&plain, &[canary.clone(), plain.clone()]));
-    assert!(!previous.rejects_host(&plain, &[canary.clone()]));
+    assert!(!previous.rejects_host(&plain, std::slice::from_ref(&canary)));
     let no_canary = state("omit_canary_hosts.v3.OmitCanaryHostsPredicate");
-    assert!(no_canary.rejects_host(&canary, &[]) && !no_canary.rejects_host(&plain, &[plain.clone()]));
+    assert!(no_canary.rejects_host(&canary, &[]) && !no_canary.rejects_host(&plain, std::slice::from_ref(&plain)));
 }
