@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: outrigger::sys::Allocator = outrigger::sys::Allocator;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();

@@ -6,17 +6,17 @@
 //! the same check guards what we send.
 
 mod body;
-mod byte_str;
 pub mod check;
 mod exchange;
 mod field_name;
 pub mod http1;
 pub mod http2;
+pub mod lookup;
 mod message;
 pub mod path;
 
+pub use crate::sys::ByteStr;
 pub use body::{Body, BodyError, BodySource, Frame};
-pub use byte_str::ByteStr;
 pub use exchange::ExchangeError;
 pub use field_name::FieldName;
 pub use message::{

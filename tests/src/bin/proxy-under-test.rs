@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: outrigger::sys::Allocator = outrigger::sys::Allocator;
 
 fn main() -> ExitCode {
     outrigger::cli::main(std::env::args_os())

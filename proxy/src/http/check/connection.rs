@@ -4,6 +4,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, UPGRADE};
 use http::{HeaderMap, HeaderName};
 
 use super::{Violation, details};
+use crate::http::lookup;
 
 /// Envoy refuses a `Connection` with this many elements: naming fields costs the receiver more than the sender.
 const MAX_ELEMENTS: usize = 10;
@@ -36,14 +37,16 @@ pub fn connection(headers: &mut HeaderMap, side: Side) -> Result<Connection, Vio
     const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
     const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
     let mut said = Connection::default();
-    if headers.contains_key(CONNECTION) {
-        nominated(headers, &mut said, side)?;
-        headers.remove(CONNECTION);
-    }
-    if let Some(value) = headers.remove(PROXY_CONNECTION) {
+    nominated(headers, &mut said, side)?;
+    headers.remove(CONNECTION);
+    if lookup::has(headers, &PROXY_CONNECTION)
+        && let Some(value) = headers.remove(PROXY_CONNECTION)
+    {
         said.close |= value.as_bytes().eq_ignore_ascii_case(b"close");
     }
-    headers.remove(KEEP_ALIVE);
+    if lookup::has(headers, &KEEP_ALIVE) {
+        headers.remove(KEEP_ALIVE);
+    }
     Ok(said)
 }
 

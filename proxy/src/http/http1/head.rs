@@ -98,6 +98,8 @@ impl Seen {
     const UNDERSCORE: u16 = 32;
     /// A name that only old clients send, beside `Connection`.
     const OTHER_HOP: u16 = 64;
+    /// `content-length` with a zero in front.
+    const PADDED_LENGTH: u16 = 128;
 
     fn note(&mut self, name: &str) {
         self.0 |= match name {
@@ -127,6 +129,9 @@ struct Fields {
     wire_size: usize,
 }
 
+/// So many fields a proxy adds to most messages.
+const ADDED: usize = 4;
+
 struct FieldOptions {
     /// `Host` is taken out.
     request: bool,
@@ -135,7 +140,8 @@ struct FieldOptions {
 }
 
 fn fields(head: &Bytes, lines: &Lines, options: &FieldOptions) -> Result<Fields, Violation> {
-    let mut headers = HeaderMap::with_capacity(lines.len());
+    // With room for what is added on the way, for the usual few: growing means to hash all of it again.
+    let mut headers = HeaderMap::with_capacity(lines.len() + ADDED);
     let mut seen = Seen::default();
     let mut host = SmallVec::new();
     let mut case = options.preserve_case.then(Box::<HeaderCase>::default);
@@ -168,6 +174,9 @@ fn fields(head: &Bytes, lines: &Lines, options: &FieldOptions) -> Result<Fields,
         if options.look_for_underscores && spelling.contains(&b'_') {
             seen.0 |= Seen::UNDERSCORE;
         }
+        if name == CONTENT_LENGTH && value.len() > 1 && value.starts_with(b"0") {
+            seen.0 |= Seen::PADDED_LENGTH;
+        }
         let value =
             HeaderValue::from_maybe_shared(value).map_err(|_| Violation::bad_request(details::INVALID_CHARACTERS))?;
         headers.append(name, value);
@@ -185,9 +194,8 @@ fn trim(head: &Bytes, start: usize, end: usize) -> Bytes {
 }
 
 /// Writes a length the one way there is, as `005` and `5` are one number and two texts.
-fn canonical_length(headers: &mut HeaderMap, length: u64) {
-    let value = headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
-    if value.is_some_and(|value| value.len() > 1 && value.starts_with(b"0")) {
+fn canonical_length(headers: &mut HeaderMap, seen: Seen, length: u64) {
+    if seen.has(Seen::PADDED_LENGTH) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
 }

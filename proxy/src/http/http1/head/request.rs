@@ -192,7 +192,9 @@ fn framing(
 ) -> Result<Framing, Violation> {
     let chunked = seen.has(Seen::TRANSFER_ENCODING) && check::transfer_encoding(headers)?;
     let length = if seen.has(Seen::CONTENT_LENGTH) { check::content_length(headers)? } else { None };
-    headers.remove(TRANSFER_ENCODING);
+    if seen.has(Seen::TRANSFER_ENCODING) {
+        headers.remove(TRANSFER_ENCODING);
+    }
     if line.method == Method::CONNECT {
         if chunked {
             let status = StatusCode::NOT_IMPLEMENTED;
@@ -214,7 +216,7 @@ fn framing(
         }
         (false, None) => Ok(Framing::None),
         (false, Some(length)) => {
-            super::canonical_length(headers, length);
+            super::canonical_length(headers, seen, length);
             Ok(if length == 0 { Framing::None } else { Framing::Length(length) })
         }
     }

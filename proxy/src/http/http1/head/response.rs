@@ -182,7 +182,7 @@ fn framing(
             headers.remove(CONTENT_LENGTH);
         }
     } else if let Some(length) = length {
-        super::canonical_length(headers, length);
+        super::canonical_length(headers, seen, length);
     }
     if status.is_informational() && (chunked || length.is_some_and(|length| length > 0)) {
         return Err(Violation::bad_request(details::CODEC_ERROR));

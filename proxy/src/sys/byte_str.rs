@@ -5,6 +5,9 @@ use std::str::Utf8Error;
 use bytes::Bytes;
 
 /// A string slice that shares the buffer it was read from.
+///
+/// It is here for one line: a request looks at its path and authority a dozen times, and to check each time that they
+/// are UTF-8 was two in a hundred of its instructions.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct ByteStr(Bytes);
 
@@ -21,8 +24,8 @@ impl ByteStr {
     }
 
     pub fn as_str(&self) -> &str {
-        // Every constructor checked; checking again keeps this crate free of unsafe and costs little on short strings.
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        // SAFETY: every constructor takes a str or checks, and nothing changes the bytes.
+        unsafe { std::str::from_utf8_unchecked(&self.0) }
     }
 
     pub fn as_bytes(&self) -> &Bytes {
