@@ -172,7 +172,7 @@ impl HostPool {
                 self.ended_idle(&idle.connection, end);
                 continue;
             }
-            if idle.connection.is_expired(Instant::now()) {
+            if idle.connection.expires().is_some_and(|at| at <= Instant::now()) {
                 self.cluster.stats.inc(ClusterStats::UPSTREAM_CX_MAX_DURATION_REACHED);
                 idle.connection.closed_by_us(false);
                 continue;

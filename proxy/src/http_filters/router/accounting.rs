@@ -9,6 +9,7 @@ use http::HeaderName;
 use super::{Outcome, RouterStream};
 use crate::cluster::{Cluster, Permit};
 use crate::endpoint::Host;
+use crate::http::lookup::find;
 use crate::http::{RequestHead, ResetReason, ResponseHead};
 use crate::http_filters::LocalReply;
 use crate::stats::names::ClusterStats;
@@ -57,7 +58,7 @@ impl Accounting {
         self.answered = true;
         self.request_complete = request_complete;
         self.internal = is_internal(request);
-        self.canary = self.host.canary || head.headers.get(X_ENVOY_UPSTREAM_CANARY).is_some_and(|v| v == "true");
+        self.canary = self.host.canary || find(&head.headers, &X_ENVOY_UPSTREAM_CANARY).is_some_and(|v| v == "true");
         let code = head.status.as_u16();
         count_code(&self.cluster, code, self.internal, self.canary);
         let counter = if code >= 500 { &self.host.stats.rq_error } else { &self.host.stats.rq_success };
@@ -169,7 +170,7 @@ pub fn local_failure<S: RouterStream>(cluster: &Arc<Cluster>, stream: &S, reply:
 
 /// The request comes from inside (`x-envoy-internal`).
 pub fn is_internal(request: &RequestHead) -> bool {
-    request.headers.get(X_ENVOY_INTERNAL).is_some_and(|value| value == "true")
+    find(&request.headers, &X_ENVOY_INTERNAL).is_some_and(|value| value == "true")
 }
 
 pub fn count_code(cluster: &Cluster, code: u16, internal: bool, canary: bool) {

@@ -223,7 +223,7 @@ impl<S: RouterStream> Call<'_, S> {
             exchange.response_head(&head, request, complete);
             if let Some(at) = complete.filter(|_| !config.suppress_envoy_headers) {
                 let service_time = now.saturating_duration_since(at).as_millis() as u64;
-                head.headers.insert(X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(service_time));
+                head.headers.insert(X_ENVOY_UPSTREAM_SERVICE_TIME, crate::http::lookup::decimal(service_time));
             }
             if route.virtual_host().include_attempt_count_in_response {
                 head.headers.insert(X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(info.upstream.attempts));

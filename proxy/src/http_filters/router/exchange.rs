@@ -111,7 +111,7 @@ impl Exchange {
         self.accounting.retried(head);
         if self.is_end_stream() && request_complete {
             self.accounting.abandon();
-            self.complete();
+            self.complete(Instant::now());
         }
     }
 
@@ -170,7 +170,7 @@ impl Exchange {
     /// What follows the head. A response that is complete with its head gives its connection back here.
     pub fn into_body(mut self, idle: Option<Box<TryTimer>>) -> Body {
         if self.is_end_stream() {
-            self.complete();
+            self.complete(Instant::now());
             return Body::Empty;
         }
         Body::Stream(Box::new(ResponseBody { exchange: self, idle }))
@@ -195,8 +195,7 @@ impl Exchange {
     }
 
     /// The response ended cleanly: a connection that can serve again goes back to its pool.
-    fn complete(&mut self) {
-        let now = Instant::now();
+    fn complete(&mut self, now: Instant) {
         self.accounting.complete(now);
         self.ctl.upstream.last_rx.set(Some(now));
         self.note_wire();
@@ -276,15 +275,16 @@ impl BodySource for ResponseBody {
                 return Poll::Ready(Some(Err(BodyError { reason: ResetReason::LocalReset, details })));
             }
         };
+        let now = Instant::now();
         match &frame {
-            None => self.exchange.complete(),
+            None => self.exchange.complete(now),
             Some(Ok(_)) => {
                 let wire = &self.exchange.ctl.upstream;
                 if wire.first_rx_body.get().is_none() {
-                    wire.first_rx_body.set(Some(Instant::now()));
+                    wire.first_rx_body.set(Some(now));
                 }
                 if self.is_end_stream() {
-                    self.exchange.complete();
+                    self.exchange.complete(now);
                 }
             }
             Some(Err(error)) => {

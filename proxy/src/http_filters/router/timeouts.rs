@@ -46,22 +46,24 @@ impl Timeouts {
                 _ => global = timeouts.timeout,
             }
         }
-        let expected = config
-            .respect_expected_rq_timeout
-            .then(|| milliseconds(&head.headers, &X_ENVOY_EXPECTED_RQ_TIMEOUT_MS))
-            .flatten();
-        if let Some(expected) = expected {
-            global = expected;
-        } else if let Some(asked) = milliseconds(&head.headers, &X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS) {
-            global = asked;
-        }
-        if expected.is_none() {
-            head.headers.remove(X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS);
-        }
         let policy = action.retry_policy.as_ref();
         let mut per_try = policy.and_then(|policy| policy.per_try_timeout);
-        if let Some(asked) = head.headers.remove(X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS) {
-            per_try = asked.to_str().ok().and_then(|n| n.parse().ok()).map(Duration::from_millis).or(per_try);
+        if asks_for_time(&head.headers) {
+            let expected = config
+                .respect_expected_rq_timeout
+                .then(|| milliseconds(&head.headers, &X_ENVOY_EXPECTED_RQ_TIMEOUT_MS))
+                .flatten();
+            if let Some(expected) = expected {
+                global = expected;
+            } else if let Some(asked) = milliseconds(&head.headers, &X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS) {
+                global = asked;
+            }
+            if expected.is_none() {
+                head.headers.remove(X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS);
+            }
+            if let Some(asked) = head.headers.remove(X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS) {
+                per_try = asked.to_str().ok().and_then(|n| n.parse().ok()).map(Duration::from_millis).or(per_try);
+            }
         }
         let positive = |limit: &Duration| !limit.is_zero();
         let global = Some(global).filter(positive);
@@ -102,7 +104,7 @@ const ROUTER_HEADERS: [HeaderName; 8] = [
 
 /// Whether there are any. Hashing eight names costs more than looking at the names there are.
 pub fn has_router_headers(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| ROUTER_HEADERS.contains(name))
+    headers.keys().any(|name| name.as_str().starts_with("x-envoy-") && ROUTER_HEADERS.contains(name))
 }
 
 /// Removes them, whether or not they were obeyed.
@@ -135,7 +137,14 @@ pub fn stream_duration(
 
 fn decimal(n: u64) -> HeaderValue {
     // The usual limit of a route is its default: no formatting for it.
-    if n == 15_000 { HeaderValue::from_static("15000") } else { HeaderValue::from(n) }
+    if n == 15_000 { HeaderValue::from_static("15000") } else { crate::http::lookup::decimal(n) }
+}
+
+/// Whether a header says something about limits, which few requests have.
+fn asks_for_time(headers: &HeaderMap) -> bool {
+    const OF_TIME: [HeaderName; 3] =
+        [X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS, X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS, X_ENVOY_EXPECTED_RQ_TIMEOUT_MS];
+    headers.keys().any(|name| name.as_str().starts_with("x-envoy-") && OF_TIME.contains(name))
 }
 
 fn capped_grpc(headers: &HeaderMap, max: Duration, offset: Option<Duration>) -> Duration {

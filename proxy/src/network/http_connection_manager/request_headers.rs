@@ -51,6 +51,36 @@ const INTERNAL_ONLY: [HeaderName; 14] = [
     HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
 ];
 
+/// The fields of which this page speaks, as a set of what a request has. One pass over its names costs less than to look
+/// up each, when most are absent.
+#[derive(Default)]
+struct Seen {
+    internal: bool,
+    forwarded_for: bool,
+    forwarded_proto: bool,
+    client_cert: bool,
+    request_id: bool,
+    /// Any `x-envoy-*` beside `x-envoy-internal`.
+    envoy: bool,
+}
+
+impl Seen {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut seen = Seen::default();
+        for name in headers.keys().map(HeaderName::as_str).filter(|name| name.starts_with("x-")) {
+            match name {
+                "x-envoy-internal" => seen.internal = true,
+                "x-forwarded-for" => seen.forwarded_for = true,
+                "x-forwarded-proto" => seen.forwarded_proto = true,
+                "x-forwarded-client-cert" => seen.client_cert = true,
+                "x-request-id" => seen.request_id = true,
+                _ => seen.envoy |= name.starts_with("x-envoy-"),
+            }
+        }
+        seen
+    }
+}
+
 /// What the headers say about where the request came from.
 pub struct Origin {
     /// The client's address as far as it can be trusted.
@@ -67,11 +97,16 @@ pub fn mutate(
     config: &HcmConfig,
     local: IpAddr,
 ) -> Result<Origin, StatusCode> {
-    head.headers.remove(&X_ENVOY_INTERNAL);
-    join(&mut head.headers, X_FORWARDED_FOR);
+    let seen = Seen::of(&head.headers);
+    if seen.internal {
+        head.headers.remove(&X_ENVOY_INTERNAL);
+    }
+    if seen.forwarded_for {
+        join(&mut head.headers, X_FORWARDED_FOR);
+    }
     let peer = connection.remote_address.borrow().clone();
     let over_tls = connection.tls.get().is_some();
-    let (remote, trusted_checks) = detect_remote(head, &peer, connection, config, local, over_tls)?;
+    let (remote, trusted_checks) = detect_remote(head, &seen, &peer, connection, config, local, over_tls)?;
     set_scheme(head, config, over_tls);
 
     let internal = trusted_checks && remote.as_ref().is_some_and(|remote| config.internal_addresses.contains(remote));
@@ -79,7 +114,7 @@ pub fn mutate(
     if internal {
         head.headers.insert(X_ENVOY_INTERNAL, HeaderValue::from_static("true"));
     } else {
-        sanitize(&mut head.headers, edge, config);
+        sanitize(&mut head.headers, &seen, edge, config);
     }
     let remote = remote.unwrap_or(peer);
 
@@ -97,15 +132,22 @@ pub fn mutate(
         head.headers.insert(X_ENVOY_EXTERNAL_ADDRESS, ip_value(ip));
     }
     if config.generate_request_id {
-        request_id::set(&mut head.headers, edge, config.preserve_external_request_id, config.request_id);
+        if seen.request_id {
+            request_id::set(&mut head.headers, edge, config.preserve_external_request_id, config.request_id);
+        } else {
+            head.headers.insert(X_REQUEST_ID, request_id::generate());
+        }
     }
-    xfcc::mutate(&mut head.headers, connection, config);
+    if seen.client_cert || connection.tls.get().is_some() {
+        xfcc::mutate(&mut head.headers, connection, config);
+    }
     Ok(Origin { remote })
 }
 
 /// The client's address and whether the "internal" question may be asked of it.
 fn detect_remote(
     head: &mut RequestHead,
+    seen: &Seen,
     peer: &Address,
     connection: &ConnectionInfo,
     config: &HcmConfig,
@@ -114,15 +156,16 @@ fn detect_remote(
 ) -> Result<(Option<Address>, bool), StatusCode> {
     if !config.use_remote_address {
         let (address, single) = match config.original_ip_detection.as_slice() {
+            [] if !seen.forwarded_for => (None, false),
             [] => last_address(&head.headers, config.xff_num_trusted_hops),
             _ => detected(head, peer, config, local)?,
         };
-        if !head.headers.contains_key(X_FORWARDED_PROTO) {
+        if !seen.forwarded_proto {
             head.headers.insert(X_FORWARDED_PROTO, proto_value(connection, config, over_tls));
         }
         return Ok((address, single));
     }
-    let trusted_checks = !head.headers.contains_key(X_FORWARDED_FOR);
+    let trusted_checks = !seen.forwarded_for;
     let from_header = match config.xff_num_trusted_hops.checked_sub(1) {
         Some(skip) => last_address(&head.headers, skip).0,
         None => None,
@@ -131,7 +174,7 @@ fn detect_remote(
         append_peer(&mut head.headers, peer, config, local);
     }
     let untrusted_hop = config.xff_num_trusted_hops == 0;
-    if untrusted_hop || !head.headers.contains_key(X_FORWARDED_PROTO) {
+    if untrusted_hop || !seen.forwarded_proto {
         head.headers.insert(X_FORWARDED_PROTO, proto_value(connection, config, over_tls));
     }
     if config.append_x_forwarded_port
@@ -206,9 +249,9 @@ fn set_scheme(head: &mut RequestHead, config: &HcmConfig, over_tls: bool) {
     }
 }
 
-fn sanitize(headers: &mut HeaderMap, edge: bool, config: &HcmConfig) {
+fn sanitize(headers: &mut HeaderMap, seen: &Seen, edge: bool, config: &HcmConfig) {
     config.routes.internal_only_headers(|name| drop(headers.remove(name)));
-    if headers.keys().all(|name| !name.as_str().starts_with("x-envoy-")) {
+    if !seen.envoy {
         return;
     }
     if edge {

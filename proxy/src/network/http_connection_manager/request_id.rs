@@ -85,23 +85,21 @@ fn is_uuid(id: &[u8]) -> bool {
 }
 
 /// A version 4 UUID from the thread's generator. Ids are labels, not secrets.
-fn generate() -> HeaderValue {
+pub fn generate() -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let random = fastrand::u128(..);
+    /// Where the two digits of each byte go.
+    const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+    let mut random = fastrand::u128(..).to_le_bytes();
+    let [.., version, _, variant, _, _, _, _, _, _, _] = &mut random;
+    *version = *version & 0x0f | 0x40;
+    *variant = *variant & 0x3f | 0x80;
     let mut text = [b'-'; 36];
-    let mut nibble = 0;
-    for (i, byte) in text.iter_mut().enumerate() {
-        if matches!(i, 8 | 13 | 18 | 23) {
-            continue;
+    for (byte, place) in random.into_iter().zip(PLACES) {
+        if let Some([high, low]) = text.get_mut(place..place + 2)
+            && let (Some(h), Some(l)) = (HEX.get(usize::from(byte >> 4)), HEX.get(usize::from(byte & 0xf)))
+        {
+            (*high, *low) = (*h, *l);
         }
-        let bits = (random >> (nibble * 4)) as usize & 0xf;
-        nibble += 1;
-        let bits = match i {
-            TRACE_BYTE => 4,
-            19 => bits & 0x3 | 0x8,
-            _ => bits,
-        };
-        *byte = HEX.get(bits).copied().unwrap_or(b'0');
     }
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }

@@ -8,14 +8,12 @@ use http::header::{self, HeaderValue};
 
 use super::config::{HcmConfig, ServerHeader};
 use super::request_headers::{X_ENVOY_FORCE_TRACE, X_REQUEST_ID, append_via};
-use crate::http::{RequestHead, ResponseHead};
+use crate::http::{RequestHead, ResponseHead, lookup};
 
 /// Sets `server`, `date`, `via` and, where asked for, `x-request-id`.
 pub fn mutate(head: &mut ResponseHead, request: Option<&RequestHead>, config: &HcmConfig, now: Instant) {
     let headers = &mut head.headers;
-    if !headers.contains_key(header::DATE) {
-        headers.insert(header::DATE, date(now));
-    }
+    headers.entry(header::DATE).or_insert_with(|| date(now));
     match config.server_header {
         ServerHeader::Overwrite => drop(headers.insert(header::SERVER, config.server_name.clone())),
         ServerHeader::AppendIfAbsent => {
@@ -24,7 +22,7 @@ pub fn mutate(head: &mut ResponseHead, request: Option<&RequestHead>, config: &H
         ServerHeader::PassThrough => {}
     }
     if let Some(request) = request
-        && (config.always_set_request_id_in_response || request.headers.contains_key(X_ENVOY_FORCE_TRACE))
+        && (config.always_set_request_id_in_response || lookup::has(&request.headers, &X_ENVOY_FORCE_TRACE))
         && let Some(id) = request.headers.get(X_REQUEST_ID)
     {
         headers.insert(X_REQUEST_ID, id.clone());
