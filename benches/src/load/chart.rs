@@ -31,7 +31,7 @@ pub fn svg(run: &Run, figures: &[Figure]) -> String {
     );
     for tenth in [0.0, 0.25, 0.5, 0.75, 1.0] {
         let x = ORIGIN + UNIT * tenth;
-        let colour = if tenth == 1.0 { "#57606a" } else { "#b5bcc4" };
+        let colour = if tenth == 1.0 { "#57606a" } else { "#8c959f" };
         let _ = writeln!(
             out,
             r#"<line x1="{x}" y1="{}" x2="{x}" y2="{bottom}" stroke="{colour}"/>
