@@ -91,14 +91,14 @@ mod tests {
                 // SAFETY: the layouts are not empty, and each block is used within its size and given back once.
                 unsafe {
                     let block = Allocator.alloc(layout);
-                    assert!(!block.is_null() && block.addr() % alignment == 0, "{layout:?}");
+                    assert!(!block.is_null() && block.addr().is_multiple_of(alignment), "{layout:?}");
                     block.write_bytes(7, size);
                     let block = Allocator.realloc(block, layout, 2 * size);
-                    assert!(!block.is_null() && block.addr() % alignment == 0, "{layout:?}");
+                    assert!(!block.is_null() && block.addr().is_multiple_of(alignment), "{layout:?}");
                     assert!(std::slice::from_raw_parts(block, size).iter().all(|byte| *byte == 7), "{layout:?}");
                     Allocator.dealloc(block, Layout::from_size_align(2 * size, alignment).unwrap());
                     let block = Allocator.alloc_zeroed(layout);
-                    assert!(block.addr() % alignment == 0, "{layout:?}");
+                    assert!(block.addr().is_multiple_of(alignment), "{layout:?}");
                     assert!(std::slice::from_raw_parts(block, size).iter().all(|byte| *byte == 0), "{layout:?}");
                     Allocator.dealloc(block, layout);
                 }
