@@ -35,6 +35,8 @@ pub struct Options<'a> {
     pub environment: &'a [(&'a str, &'a str)],
     /// Ready may mean less than LIVE, e.g. when the configuration has no listeners that can open.
     pub without_listeners: bool,
+    /// Started is enough: the admin interface answers. For configuration that is still to come.
+    pub not_ready: bool,
 }
 
 impl Proxy {
@@ -63,10 +65,11 @@ impl Proxy {
                 return Some(Err(format!("the proxy ended with {status}:\n{}", proxy.log())));
             }
             proxy.admin = proxy.admin_port()?;
-            proxy.try_admin("GET", "/ready").filter(|response| response.status == 200).map(|_| Ok(()))
+            let ready = |response: &Response| response.status == 200 || options.not_ready;
+            proxy.try_admin("GET", "/ready").filter(ready).map(|_| Ok(()))
         });
         ended.unwrap_or_else(|| Err(format!("not ready in time:\n{}", proxy.log())))?;
-        if !options.without_listeners {
+        if !options.without_listeners && !options.not_ready {
             proxy.ports = proxy.listener_ports();
         }
         Ok(proxy)
