@@ -2,6 +2,7 @@
 //! world and once by delta, and what the server got to see. With `ENVOY_BIN` a real Envoy goes through the same script, and
 //! the server must not be able to tell the two apart.
 
+mod istio;
 mod resources;
 mod script;
 mod server;
