@@ -83,4 +83,16 @@ pub static ON_PURPOSE: &[Difference] = &[
             "http.ingress.downstream_rq_http2_total",
         ],
     },
+    Difference { id: "http-version", group: "strict", cases: &["http09", "version-*", "default-delayed-close"], fields: &["*"] },
+    Difference { id: "strict-request-line", group: "strict", cases: &["two-spaces", "tab-for-space", "space-after-version", "lf-only"], fields: &["*"] },
+    Difference { id: "strict-host", group: "strict", cases: &["userinfo", "host-*"], fields: &["*"] },
+    Difference { id: "strict-fields", group: "strict", cases: &["folded", "cr-in-value", "lf-in-value"], fields: &["*"] },
+    Difference { id: "nominated-framing", group: "strict", cases: &["connection-content-length", "connection-close-host"], fields: &["*"] },
+    Difference { id: "canonical-length", group: "strict", cases: &["length-zeros"], fields: &["*"] },
+    Difference { id: "unknown-coding", group: "strict", cases: &["encoding-*"], fields: &["*"] },
+    Difference { id: "strict-chunks", group: "strict", cases: &["chunk-*"], fields: &["*"] },
+    Difference { id: "strict-authority", group: "strict", cases: &["rewritten-host"], fields: &["*"] },
+    // The sum of the rules above.
+    Difference { id: "strict-request-line", group: "strict", cases: &["log access.log", "stats"], fields: &["*"] },
+    Difference { id: "tls12-alerts", group: "tls", cases: &["*tls12"], fields: &["tls"] },
 ];

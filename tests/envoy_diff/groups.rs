@@ -3,6 +3,8 @@ groups! {
     http1,
     /// What is wrong with a head or a body, and the limits.
     bad_heads,
+    /// Heads and bodies that Envoy takes and we refuse.
+    strict,
     /// What an HTTP/1 upstream may do wrong.
     bad_upstreams,
     /// Every way to normalise a path.

@@ -15,6 +15,7 @@ pub mod paths;
 pub mod retries;
 pub mod rewrites;
 pub mod routing;
+pub mod strict;
 pub mod tcp;
 pub mod timeouts;
 pub mod tls;

@@ -56,7 +56,6 @@ pub fn group() -> Group {
         "/case/x",
         "/host/literal",
         "/host/path/name/x?y",
-        "/host/path",
         "/host/forwarded",
         "/redirect/host/x?y=z",
         "/redirect/port/x",

@@ -144,7 +144,9 @@ impl<S: RouterStream> Call<'_, S> {
         note_connection(*stream, &lease, started);
         let exchange = stream.with(|head, _| Exchange::start(lease, head, body, accounting, stream.ctl().clone()));
         let mut exchange = exchange.map_err(|reply| Failed::new(*reply, ResetReason::ConnectionTermination))?;
-        let mut timer = TryTimer::new(&self.timeouts, started.max(Instant::now()));
+        // Hedging is to ask again and take whichever answer comes first. With nothing to ask again with, the attempt goes on.
+        let goes_on = self.timeouts.hedge && tries.is_none();
+        let mut timer = TryTimer::new(&self.timeouts.for_attempt(goes_on), started.max(Instant::now()));
         let told = Cell::new(false);
         let head = poll_fn(|cx| {
             let mut interim = |head: ResponseHead| {

@@ -14,6 +14,7 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-timeout-ms");
 const X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS: HeaderName =
     HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms");
+const X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-hedge-on-per-try-timeout");
 const X_ENVOY_EXPECTED_RQ_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 
 /// The limits of one request.
@@ -25,6 +26,9 @@ pub struct Timeouts {
     pub per_try: Option<Duration>,
     /// How long nothing may move in one attempt.
     pub per_try_idle: Option<Duration>,
+    /// `x-envoy-hedge-on-per-try-timeout`: an attempt that runs out of its time is not given up for it, so the upstream
+    /// is told the whole time.
+    pub hedge: bool,
     /// Write the limit into `grpc-timeout`, because the route's `max_grpc_timeout` decides it.
     overwrite_grpc: bool,
 }
@@ -72,14 +76,22 @@ impl Timeouts {
             per_try: per_try.filter(positive).filter(|limit| global.is_none_or(|global| *limit < global)),
             per_try_idle: policy.and_then(|policy| policy.per_try_idle_timeout).filter(positive),
             global,
+            hedge: head.headers.get(X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT).is_some_and(|value| value == "true"),
             overwrite_grpc,
         }
+    }
+
+    /// Those of one attempt, which `goes_on` beyond the time it has for itself.
+    pub fn for_attempt(mut self, goes_on: bool) -> Self {
+        self.per_try = self.per_try.filter(|_| !goes_on);
+        self
     }
 
     /// Tells the upstream how long it has, when so much time has `passed` since the request was complete.
     pub fn write_headers(&self, head: &mut RequestHead, config: &RouterConfig, passed: Duration) {
         let left = self.global.map(|global| global.saturating_sub(passed).max(Duration::from_millis(1)));
-        let Some(limit) = [self.per_try, left].into_iter().flatten().min() else { return };
+        let per_try = self.per_try.filter(|_| !self.hedge);
+        let Some(limit) = [per_try, left].into_iter().flatten().min() else { return };
         let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         if !config.suppress_envoy_headers {
             head.headers.insert(X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, decimal(ms));
