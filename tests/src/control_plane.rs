@@ -1,13 +1,14 @@
 //! A management server for tests, on a thread of its own, and resources as YAML.
 
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, mpsc};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
-use xds_client::TypeUrl;
-use xds_client::server::{Entry, Store, serve_tcp};
+use xds_client::server::{Entry, Store, serve_tcp, serve_unix};
+use xds_client::{Any, TypeUrl};
 use xds_protos::{encode, text};
 
 use crate::{PATIENCE, wait_for};
@@ -16,6 +17,8 @@ use crate::{PATIENCE, wait_for};
 pub struct ControlPlane {
     pub store: Store,
     pub port: u16,
+    /// Instead of the port.
+    socket: Option<PathBuf>,
     running: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
@@ -29,18 +32,35 @@ impl ControlPlane {
     /// One that nobody answers for yet.
     pub fn absent() -> ControlPlane {
         let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number").port();
-        ControlPlane { store: Store::new(), port, running: Mutex::default() }
+        ControlPlane { store: Store::new(), port, socket: None, running: Mutex::default() }
+    }
+
+    /// One on a unix socket.
+    pub fn on_socket(path: &Path) -> ControlPlane {
+        let server =
+            ControlPlane { store: Store::new(), port: 0, socket: Some(path.to_owned()), running: Mutex::default() };
+        server.serve();
+        server
     }
 
     /// Cuts the connections there are, and serves new ones.
     pub fn serve(&self) {
         self.stop();
-        let (store, port) = (self.store.clone(), self.port);
+        let (store, port, path) = (self.store.clone(), self.port, self.socket.clone());
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             LocalSet::new().block_on(&runtime, async move {
+                if let Some(path) = path {
+                    let _ = std::fs::remove_file(&path);
+                    let listener = tokio::net::UnixListener::bind(path).expect("the path is free");
+                    ready.send(()).expect("somebody waits");
+                    tokio::select! {
+                        ended = serve_unix(listener, store) => panic!("the control plane ended: {ended:?}"),
+                        _ = stopped => return,
+                    }
+                }
                 let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
                 socket.set_reuseaddr(true).expect("an option");
                 socket.bind(([127, 0, 0, 1], port).into()).expect("the port is free");
@@ -78,6 +98,26 @@ impl ControlPlane {
         self.store.remove_resource(type_url, name);
     }
 
+    /// Pushes bytes as a resource of a type: `any_type` is what the Any says, if not the same.
+    pub fn set_bytes(&self, type_url: TypeUrl, name: &str, any_type: Option<&str>, value: Vec<u8>) {
+        let any_type = any_type.unwrap_or(type_url.as_str()).to_owned();
+        let any = Any { type_url: any_type, value: value.into() };
+        self.store.batch(|batch| batch.set_any(type_url, name, any));
+    }
+
+    /// The verdict on the next response of a type, after the first `known` entries of the log.
+    pub fn verdict(&self, type_url: &TypeUrl, known: usize) -> Option<String> {
+        let verdict = |log: &[Entry]| {
+            let answer = log
+                .iter()
+                .skip(known)
+                .map(|entry| &entry.request)
+                .find(|request| request.type_url() == type_url.as_str() && !request.response_nonce().is_empty());
+            answer.map(|request| request.nack().map(str::to_owned))
+        };
+        verdict(&self.wait("a verdict", |log| verdict(log).is_some())).flatten()
+    }
+
     /// What clients said, once the condition holds.
     pub fn wait(&self, what: &str, condition: impl Fn(&[Entry]) -> bool) -> Vec<Entry> {
         let log = wait_for(PATIENCE, || Some(self.store.log()).filter(|log| condition(log)));
@@ -89,15 +129,7 @@ impl ControlPlane {
     pub fn push(&self, type_url: TypeUrl, yaml: &str) -> Option<String> {
         let known = self.store.log().len();
         self.set(&[(type_url.clone(), yaml)]);
-        let verdict = |log: &[Entry]| {
-            let answer = log
-                .iter()
-                .skip(known)
-                .map(|entry| &entry.request)
-                .find(|request| request.type_url() == type_url.as_str() && !request.response_nonce().is_empty());
-            answer.map(|request| request.nack().map(str::to_owned))
-        };
-        verdict(&self.wait("a verdict", |log| verdict(log).is_some())).flatten()
+        self.verdict(&type_url, known)
     }
 }
 
@@ -120,6 +152,12 @@ pub fn named(type_url: &TypeUrl, yaml: &str) -> (String, Vec<u8>) {
 
 /// A bootstrap whose clusters and listeners come from the control plane at `port`, by delta or state of the world.
 pub fn bootstrap(port: u16, delta: bool) -> String {
+    let ads = "{ ads: {}, initial_fetch_timeout: 0s, resource_api_version: V3 }";
+    bootstrap_with(port, delta, ads, ads)
+}
+
+/// The same with sources of clusters and listeners. More static clusters may follow it.
+pub fn bootstrap_with(port: u16, delta: bool, cds: &str, lds: &str) -> String {
     let kind = if delta { "DELTA_GRPC" } else { "GRPC" };
     format!(
         r#"
@@ -131,8 +169,8 @@ dynamic_resources:
     transport_api_version: V3
     set_node_on_first_message_only: true
     grpc_services: [ {{ envoy_grpc: {{ cluster_name: xds }} }} ]
-  cds_config: {{ ads: {{}}, initial_fetch_timeout: 0s, resource_api_version: V3 }}
-  lds_config: {{ ads: {{}}, initial_fetch_timeout: 0s, resource_api_version: V3 }}
+  cds_config: {cds}
+  lds_config: {lds}
 static_resources:
   clusters:
   - name: xds

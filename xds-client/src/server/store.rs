@@ -159,6 +159,12 @@ impl Batch<'_> {
     /// Adds or replaces, with the message already encoded.
     pub fn set_resource(&mut self, type_url: TypeUrl, name: &str, value: impl Into<Bytes>) {
         let any = Any { type_url: type_url.as_str().to_owned(), value: value.into() };
+        self.set_any(type_url, name, any);
+    }
+
+    /// As [`Batch::set_resource`], with an Any that need not be of the type that it is served as: to see what clients make of
+    /// it.
+    pub fn set_any(&mut self, type_url: TypeUrl, name: &str, any: Any) {
         let version = self.0.version;
         let snapshot = self.0.types.entry(type_url).or_default();
         snapshot.version = version;
