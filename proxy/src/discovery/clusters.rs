@@ -3,26 +3,38 @@
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use tokio::task::{AbortHandle, spawn_local};
 use xds_client::{Rejected, Resource, Update};
 use xds_protos::envoy::config::cluster::v3 as pb;
 
 use super::store::{Received, State, Store};
 use super::subscription::Subscription;
-use super::{Discovery, decode, origin_of};
+use super::{Discovery, check_name, decode, origin_of};
 use crate::cluster::{EdsSpec, Prepared};
 use crate::config::{BuildCx, Path, Reject};
 use crate::stats::StatBlock;
 use crate::stats::names::{ClusterManagerStats, ConfigReloadStats};
+
+/// How long the acknowledgement of CDS may wait for clusters to warm: as long as Envoy lets them by default. Without a limit a
+/// cluster whose endpoints never come (`initial_fetch_timeout` 0) would silence CDS for ever.
+const HOLD_LIMIT: Duration = xds_client::DEFAULT_INITIAL_FETCH_TIMEOUT;
 
 /// The clusters that were discovered.
 pub(super) struct Clusters {
     store: Store,
     pub(super) warming: BTreeMap<Arc<str>, WarmingCluster>,
     pub(super) subscription: Subscription,
-    reloads: StatBlock<ConfigReloadStats>,
+    reloads: Option<StatBlock<ConfigReloadStats>>,
     stats: StatBlock<ClusterManagerStats>,
+    /// From the first cluster that warms to the last.
+    held: Option<Held>,
+}
+
+/// CDS is held back until the timer fires; without one it was let go.
+struct Held {
+    timer: Option<AbortHandle>,
 }
 
 /// A cluster, or a new version of one, that is not in use yet.
@@ -40,22 +52,25 @@ impl WarmingCluster {
 }
 
 impl Clusters {
-    pub fn new(cx: &BuildCx) -> Self {
+    /// Statistics of CDS exist where it `is_asked`.
+    pub fn new(cx: &BuildCx, is_asked: bool) -> Self {
         Clusters {
             store: Store::default(),
             warming: BTreeMap::new(),
-            subscription: Subscription::new(&cx.stats, "cluster_manager.cds"),
-            reloads: cx.stats.block("cluster_manager.cds"),
+            subscription: Subscription::when(is_asked, &cx.stats, "cluster_manager.cds"),
+            reloads: is_asked.then(|| cx.stats.block("cluster_manager.cds")),
             stats: cx.stats.block("cluster_manager"),
+            held: None,
         }
+    }
+
+    #[cfg(test)]
+    pub fn is_held_back(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.timer.is_some())
     }
 
     pub fn dump(&self) -> (Arc<str>, Vec<(Arc<str>, State)>) {
         self.store.dump()
-    }
-
-    fn count(&self) {
-        self.stats.set(ClusterManagerStats::WARMING_CLUSTERS, self.warming.len() as u64);
     }
 }
 
@@ -84,15 +99,54 @@ impl Discovery {
         if rejected.is_empty() {
             clusters.store.version = version;
         }
-        if changed {
-            clusters.reloads.inc(ConfigReloadStats::CONFIG_RELOAD);
-            clusters.reloads.set(ConfigReloadStats::CONFIG_RELOAD_TIME_MS, super::subscription::now_millis());
+        if changed && let Some(reloads) = &clusters.reloads {
+            reloads.inc(ConfigReloadStats::CONFIG_RELOAD);
+            reloads.set(ConfigReloadStats::CONFIG_RELOAD_TIME_MS, super::subscription::now_millis());
         }
-        clusters.count();
         drop(clusters);
+        self.count_clusters();
         // Those that warm hold up the start by themselves.
         self.first_clusters.take();
         rejected
+    }
+
+    /// To be called when clusters began or ended to warm. As in Envoy, once started, CDS is acknowledged when they are warm;
+    /// but not for ever: a management server that waits for the acknowledgement before it says more could never help them.
+    fn count_clusters(self: &Rc<Self>) {
+        let mut clusters = self.clusters.borrow_mut();
+        let warming = clusters.warming.len();
+        clusters.stats.set(ClusterManagerStats::WARMING_CLUSTERS, warming as u64);
+        match (&clusters.held, warming) {
+            (None, 1..) if self.initialized.get() => {
+                let discovery = Rc::downgrade(self);
+                let timer = spawn_local(async move {
+                    tokio::time::sleep(HOLD_LIMIT).await;
+                    if let Some(discovery) = discovery.upgrade() {
+                        discovery.let_go();
+                    }
+                });
+                clusters.held = Some(Held { timer: Some(timer.abort_handle()) });
+                self.hold_back_clusters(true);
+            }
+            (Some(_), 0) => {
+                if let Some(Held { timer: Some(timer) }) = clusters.held.take() {
+                    timer.abort();
+                    self.hold_back_clusters(false);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The clusters that warm have had their time.
+    pub(super) fn let_go(&self) {
+        let mut clusters = self.clusters.borrow_mut();
+        if let Some(held) = &mut clusters.held
+            && held.timer.take().is_some()
+        {
+            tracing::warn!("{} clusters still warm after {HOLD_LIMIT:?}; CDS is acknowledged", clusters.warming.len());
+            self.hold_back_clusters(false);
+        }
     }
 
     /// Whether anything changed.
@@ -124,7 +178,9 @@ impl Discovery {
             self.clusters.borrow_mut().store.refused(name, received.clone(), reject);
             origin_of::reason(reject, object.as_deref())
         };
-        let proto: pb::Cluster = decode(resource).map_err(|reject| refuse(&reject, None))?;
+        let proto =
+            decode(resource).and_then(|proto: pb::Cluster| check_name(resource, "name", &proto.name).map(|()| proto));
+        let proto = proto.map_err(|reject| refuse(&reject, None))?;
         let prepared = self.cx.clusters.prepare(&proto, received.value.clone(), &Path::root(""), &self.cx);
         let prepared = prepared.map_err(|reject| refuse(&reject, origin_of::cluster(&proto)))?;
         drop(proto);
@@ -133,8 +189,11 @@ impl Discovery {
         }
         let mut assigned = true;
         if let Some(eds) = prepared.eds() {
-            self.want_endpoints(prepared.name(), eds);
+            let is_new = self.want_endpoints(prepared.name(), eds);
             assigned = self.assign_known(&prepared);
+            if !assigned && !is_new {
+                self.want_endpoints_again(eds);
+            }
         }
         let warming = WarmingCluster { prepared, assigned, received };
         if warming.is_warm() {
@@ -196,9 +255,9 @@ impl Discovery {
         if warming.is_warm()
             && let Some(warming) = clusters.warming.remove(name)
         {
-            clusters.count();
             drop(clusters);
             self.commit_cluster(warming);
+            self.count_clusters();
         }
     }
 
@@ -208,9 +267,9 @@ impl Discovery {
             let all = std::mem::take(&mut clusters.warming);
             let (warm, cold): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, warming)| warming.is_warm());
             clusters.warming = cold.into_iter().collect();
-            clusters.count();
             drop(clusters);
             warm.into_iter().for_each(|(_, warming)| self.commit_cluster(warming));
+            self.count_clusters();
         } else {
             drop(clusters);
         }

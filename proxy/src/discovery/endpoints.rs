@@ -14,7 +14,7 @@ use xds_protos::envoy::config::endpoint::v3::ClusterLoadAssignment;
 
 use super::store::Received;
 use super::subscription::{hash, now_millis};
-use super::{Discovery, decode};
+use super::{Discovery, check_name, decode};
 use crate::cluster::{EdsSpec, Prepared};
 use crate::config::{Origin, Path, Reject};
 use crate::stats::StatBlock;
@@ -28,6 +28,8 @@ pub(super) struct Endpoints(HashMap<Origin, HashMap<Arc<str>, Assignment>>);
 struct Assignment {
     /// Clusters that use it; nearly always one.
     clusters: SmallVec<[Arc<str>; 1]>,
+    /// Of the same clusters, so that their statistics exist from the first request on, and while they warm.
+    stats: SmallVec<[(StatBlock<ClusterStats>, StatBlock<EdsStats>); 1]>,
     received: Option<Received>,
     /// `initial_fetch_timeout` passed, or the server says that there is none: clusters do not wait for it.
     given_up: bool,
@@ -50,8 +52,8 @@ impl Endpoints {
 }
 
 impl Discovery {
-    /// Asks for the endpoints of a cluster.
-    pub(super) fn want_endpoints(self: &Rc<Self>, cluster: &Arc<str>, eds: &EdsSpec) {
+    /// Asks for the endpoints of a cluster. False if they were asked for before.
+    pub(super) fn want_endpoints(self: &Rc<Self>, cluster: &Arc<str>, eds: &EdsSpec) -> bool {
         let mut endpoints = self.endpoints.borrow_mut();
         let of_origin = match endpoints.0.get_mut(&eds.source.origin) {
             Some(of_origin) => of_origin,
@@ -61,19 +63,47 @@ impl Discovery {
         let assignment = of_origin.entry(eds.service_name.clone()).or_default();
         if !assignment.clusters.contains(cluster) {
             assignment.clusters.push(cluster.clone());
+            assignment.stats.push((self.cluster_stats(cluster), self.eds_stats(cluster)));
         }
         drop(endpoints);
         if is_new {
             self.cluster_stats(cluster).inc(ClusterStats::UPDATE_ATTEMPT);
             self.subscribe(&eds.source, &TypeUrl::ENDPOINT, &eds.service_name);
         }
+        is_new
+    }
+
+    /// A cluster that was made anew waits for endpoints that were asked for before: some servers answer only when asked
+    /// again. Envoy always asks again; we do where there is nothing to go on with.
+    pub(super) fn want_endpoints_again(&self, eds: &EdsSpec) {
+        self.ask_again_for_endpoints(&eds.source, &eds.service_name);
+    }
+
+    /// Counts a refused response, after which nobody waits for first endpoints.
+    pub(super) fn refuse_endpoints(self: &Rc<Self>, origin: &Origin) {
+        let endpoints = self.endpoints.borrow();
+        let all = endpoints.0.get(origin).into_iter().flatten();
+        let clusters: Vec<Arc<str>> = all.flat_map(|(_, assignment)| assignment.clusters.iter().cloned()).collect();
+        drop(endpoints);
+        clusters.iter().for_each(|cluster| self.refuse_assignment(cluster));
+    }
+
+    /// A cluster keeps what it has, or goes on without.
+    fn refuse_assignment(self: &Rc<Self>, cluster: &str) {
+        self.cluster_stats(cluster).inc(ClusterStats::UPDATE_ATTEMPT);
+        self.eds_stats(cluster).inc(EdsStats::UPDATE_REJECTED);
+        self.cluster_is_assigned(cluster);
+        self.cx.clusters.settle(cluster);
     }
 
     /// A cluster uses these endpoints no more.
     pub(super) fn unwant_endpoints(&self, cluster: &Arc<str>, eds: &EdsSpec) {
         let mut endpoints = self.endpoints.borrow_mut();
         let Some(assignment) = endpoints.find(&eds.source.origin, &eds.service_name) else { return };
-        assignment.clusters.retain(|user| user != cluster);
+        if let Some(at) = assignment.clusters.iter().position(|user| user == cluster) {
+            assignment.clusters.remove(at);
+            assignment.stats.remove(at);
+        }
         if assignment.clusters.is_empty() {
             if let Some(of_origin) = endpoints.0.get_mut(&eds.source.origin) {
                 of_origin.remove(&eds.service_name);
@@ -153,16 +183,13 @@ impl Discovery {
                     assignment.stale = stale;
                 }
             }
-            Err(_) => clusters.iter().for_each(|cluster| {
-                self.cluster_stats(cluster).inc(ClusterStats::UPDATE_ATTEMPT);
-                self.eds_stats(cluster).inc(EdsStats::UPDATE_REJECTED);
-            }),
+            Err(_) => clusters.iter().for_each(|cluster| self.refuse_assignment(cluster)),
         }
-        for cluster in &clusters {
-            if applied.is_ok() {
+        if applied.is_ok() {
+            for cluster in &clusters {
                 self.count_assignment(cluster, version, start, false);
+                self.cluster_is_assigned(cluster);
             }
-            self.cluster_is_assigned(cluster);
         }
         applied.map(|_| ())
     }
@@ -170,6 +197,7 @@ impl Discovery {
     /// Gives the endpoints to the clusters that use them, and to versions of them that warm.
     fn apply(self: &Rc<Self>, clusters: &[Arc<str>], resource: &Resource) -> Result<ClusterLoadAssignment, Reject> {
         let proto: ClusterLoadAssignment = decode(resource)?;
+        check_name(resource, "cluster_name", &proto.cluster_name)?;
         let path = Path::root("");
         for cluster in clusters {
             if let Some(warming) = self.clusters.borrow().warming.get(cluster) {

@@ -11,7 +11,7 @@ use xds_protos::envoy::config::listener::v3 as pb;
 
 use super::store::{Received, State, Store};
 use super::subscription::Subscription;
-use super::{Discovery, decode, origin_of};
+use super::{Discovery, check_name, decode, origin_of};
 use crate::config::{BuildCx, Dependencies, Path, Reject};
 use crate::listener::Listener;
 use crate::server::init::InitTarget;
@@ -36,11 +36,12 @@ struct WarmingListener {
 }
 
 impl Listeners {
-    pub fn new(cx: &BuildCx) -> Self {
+    /// Statistics of LDS exist where it `is_asked`.
+    pub fn new(cx: &BuildCx, is_asked: bool) -> Self {
         Listeners {
             store: Store::default(),
             warming: BTreeMap::new(),
-            subscription: Subscription::new(&cx.stats, "listener_manager.lds"),
+            subscription: Subscription::when(is_asked, &cx.stats, "listener_manager.lds"),
             stats: cx.stats.block("listener_manager"),
         }
     }
@@ -117,7 +118,9 @@ impl Discovery {
             self.listeners.borrow_mut().store.refused(name, received.clone(), reject);
             origin_of::reason(reject, object.as_deref())
         };
-        let proto: pb::Listener = decode(resource).map_err(|reject| refuse(&reject, None))?;
+        let proto =
+            decode(resource).and_then(|proto: pb::Listener| check_name(resource, "name", &proto.name).map(|()| proto));
+        let proto = proto.map_err(|reject| refuse(&reject, None))?;
         let cx = self.cx.for_resource();
         let old_proto = active.and_then(|active| pb::Listener::decode(active.value).ok());
         let path = Path::root("");

@@ -126,9 +126,9 @@ impl Discovery {
         let init = &server.init;
         let discovery = Rc::new(Discovery {
             sources: sources::Sources::default(),
-            clusters: RefCell::new(clusters::Clusters::new(&cx)),
+            clusters: RefCell::new(clusters::Clusters::new(&cx, dynamic.cds.is_some())),
             endpoints: RefCell::default(),
-            listeners: RefCell::new(listeners::Listeners::new(&cx)),
+            listeners: RefCell::new(listeners::Listeners::new(&cx, dynamic.lds.is_some())),
             routes: RefCell::default(),
             secrets: RefCell::default(),
             first_clusters: RefCell::new(dynamic.cds.as_ref().map(|_| cx.clusters.wait_for("CDS"))),
@@ -254,6 +254,19 @@ impl Discovery {
     /// What warming listeners wait for, each with its name.
     pub fn warming_listeners(&self) -> Vec<(Arc<str>, Vec<String>)> {
         self.listeners.borrow().waiting()
+    }
+}
+
+/// Resources go by the name that the response gives them, which must be their own.
+///
+/// # Errors
+/// When it is not.
+fn check_name(resource: &Resource, field: &str, own: &str) -> Result<(), Reject> {
+    match resource.name == own {
+        true => Ok(()),
+        false => Err(Path::root("")
+            .field(field)
+            .reject(format_args!("expected {:?} as in the response, got {own:?}", resource.name))),
     }
 }
 

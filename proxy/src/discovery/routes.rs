@@ -11,7 +11,7 @@ use xds_protos::envoy::config::route::v3::RouteConfiguration;
 
 use super::store::{Failed, Received, State};
 use super::subscription::{Subscription, now_millis};
-use super::{Discovery, decode, origin_of};
+use super::{Discovery, check_name, decode, origin_of};
 use crate::config::{Origin, Path, Reject};
 use crate::registry;
 use crate::route::{RouteSlot, RouteTable};
@@ -47,6 +47,16 @@ impl Routes {
     pub fn failed(&self, of: &Origin) {
         let tables = self.tables.iter().filter(|((origin, _), _)| origin == of);
         tables.for_each(|(_, table)| table.subscription.failed());
+    }
+
+    /// Counts a refused response, after which nobody waits for a first table.
+    pub fn refused(&self, of: &Origin) {
+        for (_, table) in self.tables.iter().filter(|((origin, _), _)| origin == of) {
+            table.subscription.refused();
+            if let Some(slot) = table.slot.upgrade() {
+                slot.give_up();
+            }
+        }
     }
 }
 
@@ -134,6 +144,7 @@ impl Discovery {
         }
         drop(routes);
         let decoded = decode::<RouteConfiguration>(resource);
+        let decoded = decoded.and_then(|proto| check_name(resource, "name", &proto.name).map(|()| proto));
         let built = decoded.map_err(|reject| (reject, None)).and_then(|proto| {
             self.build_routes(&proto).map_err(|reject| {
                 let object = origin_of::route(&proto, &reject);

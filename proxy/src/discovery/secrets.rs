@@ -12,7 +12,7 @@ use xds_protos::envoy::extensions::transport_sockets::tls::v3::Secret;
 
 use super::store::{Failed, Received, State};
 use super::subscription::Subscription;
-use super::{Discovery, decode};
+use super::{Discovery, check_name, decode};
 use crate::config::{ConfigSource, Origin, Path, Reject};
 use crate::stats::StatBlock;
 use crate::stats::names::SecretStats;
@@ -149,6 +149,7 @@ impl Discovery {
         drop(secrets);
         let mut shown = Bytes::new();
         let set = decode::<Secret>(resource).and_then(|secret| {
+            check_name(resource, "name", &secret.name)?;
             shown = redacted(&secret).encode_to_vec().into();
             demands.iter().try_for_each(|demand| self.cx.secrets.set(demand, &secret, &Path::root("")))
         });
@@ -167,6 +168,14 @@ impl Discovery {
             Err(reject) => wanted.failed = Some(Failed { received, why: reject.to_string() }),
         }
         set
+    }
+
+    /// Counts a refused response, after which nobody waits for a first secret.
+    pub(super) fn refuse_secrets(&self, of: &Origin) {
+        for (_, wanted) in self.secrets.borrow().wanted.iter().filter(|((origin, _), _)| origin == of) {
+            wanted.subscription.refused();
+            wanted.demands.iter().for_each(|demand| self.cx.secrets.settle(demand));
+        }
     }
 
     pub(super) fn give_up_secret(&self, origin: &Origin, name: &str, timed_out: bool) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::task::{AbortHandle, spawn_local};
+use xds_client::watch::Watcher;
 use xds_client::{
     BackOffOptions, FileSource, Handler, Missing, Options, RateLimit, Rejected, Service, StreamEvent, Subscriptions,
     TypeUrl, Update, Variant,
@@ -25,6 +26,38 @@ pub(super) struct Sources {
     ads: RefCell<Option<Stream>>,
     /// As in Envoy, each subscription with a source of its own has a stream of its own.
     own: RefCell<HashMap<Key, Stream>>,
+    /// Of all files; a user may have few such instances.
+    files: RefCell<Option<Files>>,
+}
+
+/// A watcher, and the task that drives it.
+struct Files {
+    watcher: Watcher,
+    task: AbortHandle,
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Sources {
+    /// `None` when there are too many of them already: then a source tries by itself, and says why it cannot.
+    fn watcher(&self) -> Option<Watcher> {
+        let mut files = self.files.borrow_mut();
+        // It ends when reading events fails, which nobody expects; what is asked for after that gets a new one.
+        if files.as_ref().is_none_or(|files| files.task.is_finished()) {
+            let watcher = Watcher::new().ok()?;
+            let driven = watcher.clone();
+            let task = spawn_local(async move {
+                let Err(error) = driven.run().await;
+                tracing::error!("files are watched no more: {error}");
+            });
+            *files = Some(Files { watcher, task: task.abort_handle() });
+        }
+        files.as_ref().map(|files| files.watcher.clone())
+    }
 }
 
 type Key = (Origin, TypeUrl, String);
@@ -92,6 +125,9 @@ impl Discovery {
                 let mut file = FileSource::new(type_url.clone(), &source.path);
                 if let Some(directory) = &source.watched_directory {
                     file = file.watched_directory(directory);
+                }
+                if let Some(watcher) = self.sources.watcher() {
+                    file = file.watcher(watcher);
                 }
                 let (subscriptions, commands) = Subscriptions::new();
                 let handler = StreamHandler {
@@ -206,7 +242,7 @@ impl Handler for StreamHandler {
             StreamEvent::Refused { type_url, version, reason } => {
                 tracing::warn!("{} of version {version:?} was refused: {reason}", type_url.message_name());
                 if let Some(discovery) = self.discovery.upgrade() {
-                    discovery.response_refused(&type_url);
+                    discovery.response_refused(&self.origin, &type_url);
                 }
             }
             StreamEvent::Unasked(type_url) => tracing::debug!("nobody asked for {type_url}"),
@@ -231,12 +267,47 @@ impl Discovery {
         self.secrets.borrow().failed(origin);
     }
 
-    fn response_refused(&self, type_url: &TypeUrl) {
-        let start = std::time::Instant::now();
-        if *type_url == TypeUrl::CLUSTER {
-            self.clusters.borrow().subscription.updated("", start, true);
-        } else if *type_url == TypeUrl::LISTENER {
-            self.listeners.borrow().subscription.updated("", start, true);
+    /// A response that contradicts itself was refused before anybody looked at its resources. As in Envoy everything of its
+    /// type that is asked for there counts it, and waits no more.
+    pub(super) fn response_refused(self: &Rc<Self>, origin: &Origin, type_url: &TypeUrl) {
+        match type_url {
+            url if *url == TypeUrl::CLUSTER => {
+                self.clusters.borrow().subscription.refused();
+                self.first_clusters.take();
+            }
+            url if *url == TypeUrl::LISTENER => {
+                self.listeners.borrow().subscription.refused();
+                self.first_listeners.take();
+            }
+            url if *url == TypeUrl::ENDPOINT => self.refuse_endpoints(origin),
+            url if *url == TypeUrl::ROUTE => self.routes.borrow().refused(origin),
+            url if *url == TypeUrl::SECRET => self.refuse_secrets(origin),
+            _ => {}
+        }
+        self.commit_warm();
+    }
+
+    /// Holds back what is to be said of clusters to the management server, or lets it go: as in Envoy it learns that
+    /// clusters were taken when they are in use.
+    pub(super) fn hold_back_clusters(&self, hold: bool) {
+        if let Some(ads) = &*self.sources.ads.borrow() {
+            match hold {
+                true => ads.subscriptions.pause(TypeUrl::CLUSTER),
+                false => ads.subscriptions.resume(TypeUrl::CLUSTER),
+            }
+        }
+    }
+
+    /// Has the names of endpoints sent again where this is asked for.
+    pub(super) fn ask_again_for_endpoints(&self, source: &ConfigSource, name: &str) {
+        if source.origin == Origin::Ads {
+            if let Some(ads) = &*self.sources.ads.borrow() {
+                ads.subscriptions.refresh(TypeUrl::ENDPOINT);
+            }
+        } else if let Some(own) =
+            self.sources.own.borrow().get(&(source.origin.clone(), TypeUrl::ENDPOINT, name.to_owned()))
+        {
+            own.subscriptions.refresh(TypeUrl::ENDPOINT);
         }
     }
 }

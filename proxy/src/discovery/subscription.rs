@@ -5,44 +5,60 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use twox_hash::XxHash64;
 
 use crate::stats::names::SubscriptionStats;
-use crate::stats::{StatBlock, Stats};
+use crate::stats::{Counter, StatBlock, Stats};
 
-pub(super) struct Subscription(StatBlock<SubscriptionStats>);
+/// Without a block nothing is asked for, and nothing counted.
+pub(super) struct Subscription(Option<StatBlock<SubscriptionStats>>);
 
 impl Subscription {
     pub fn new(stats: &Stats, scope: &str) -> Self {
-        Subscription(stats.block(scope))
+        Self::when(true, stats, scope)
+    }
+
+    pub fn when(is_asked: bool, stats: &Stats, scope: &str) -> Self {
+        Subscription(is_asked.then(|| stats.block(scope)))
+    }
+
+    fn count(&self, what: Counter<SubscriptionStats>) {
+        if let Some(block) = &self.0 {
+            block.inc(SubscriptionStats::UPDATE_ATTEMPT);
+            block.inc(what);
+        }
     }
 
     /// The first request leaves.
     pub fn started(&self) {
-        self.0.inc(SubscriptionStats::UPDATE_ATTEMPT);
+        if let Some(block) = &self.0 {
+            block.inc(SubscriptionStats::UPDATE_ATTEMPT);
+        }
     }
 
     /// An update that came as `version` was applied since `start`, without or with refusals.
     pub fn updated(&self, version: &str, start: Instant, refused: bool) {
-        self.0.inc(SubscriptionStats::UPDATE_ATTEMPT);
         if refused {
-            self.0.inc(SubscriptionStats::UPDATE_REJECTED);
-            return;
+            return self.refused();
         }
-        self.0.inc(SubscriptionStats::UPDATE_SUCCESS);
-        self.0.set(SubscriptionStats::UPDATE_TIME, now_millis());
-        self.0.set(SubscriptionStats::VERSION, hash(version));
-        self.0.set_text(SubscriptionStats::VERSION_TEXT, version);
+        self.count(SubscriptionStats::UPDATE_SUCCESS);
+        let Some(block) = &self.0 else { return };
+        block.set(SubscriptionStats::UPDATE_TIME, now_millis());
+        block.set(SubscriptionStats::VERSION, hash(version));
+        block.set_text(SubscriptionStats::VERSION_TEXT, version);
         let took = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.record(SubscriptionStats::UPDATE_DURATION, took);
+        block.record(SubscriptionStats::UPDATE_DURATION, took);
+    }
+
+    /// A whole response was refused.
+    pub fn refused(&self) {
+        self.count(SubscriptionStats::UPDATE_REJECTED);
     }
 
     /// The stream ended, or there was none.
     pub fn failed(&self) {
-        self.0.inc(SubscriptionStats::UPDATE_FAILURE);
-        self.0.inc(SubscriptionStats::UPDATE_ATTEMPT);
+        self.count(SubscriptionStats::UPDATE_FAILURE);
     }
 
     pub fn timed_out(&self) {
-        self.0.inc(SubscriptionStats::INIT_FETCH_TIMEOUT);
-        self.0.inc(SubscriptionStats::UPDATE_ATTEMPT);
+        self.count(SubscriptionStats::INIT_FETCH_TIMEOUT);
     }
 }
 

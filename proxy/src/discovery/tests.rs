@@ -14,7 +14,7 @@ use xds_protos::envoy::extensions::transport_sockets::tls::v3::Secret;
 
 use super::*;
 use crate::server::testing::{Running, on_control, options, proto};
-use crate::stats::names::{ClusterManagerStats, ListenerManagerStats, SubscriptionStats};
+use crate::stats::names::{ClusterManagerStats, EdsStats, ListenerManagerStats, SubscriptionStats};
 
 struct Rig {
     running: Running,
@@ -339,6 +339,63 @@ fn a_listener_waits_for_its_secrets() {
         assert_eq!(rejected.len(), 1, "{rejected:?}");
         let state = rig.state(Kind::Secret, "default");
         assert!(state.active.is_some() && state.failed.is_some());
+    });
+}
+
+#[test]
+fn a_refused_response_ends_waiting() {
+    on_control(async {
+        let rig = Rig::start();
+        rig.clusters(&[&eds("a", "")]);
+        rig.listeners(&[&http("in", RDS, "")]);
+        assert!(rig.cluster("a").is_none() && rig.running.server.listeners.statuses().is_empty());
+        rig.discovery.response_refused(&Origin::Ads, &TypeUrl::ENDPOINT);
+        assert_eq!(rig.hosts("a").len(), 0);
+        rig.discovery.response_refused(&Origin::Ads, &TypeUrl::ROUTE);
+        assert_eq!(rig.running.server.listeners.statuses().len(), 1);
+        let stats = rig.running.server.cx.stats.block::<SubscriptionStats>("http.in.rds.80");
+        assert_eq!(stats.read(SubscriptionStats::UPDATE_REJECTED), 1);
+        let stats = rig.running.server.cx.stats.block::<EdsStats>("cluster.a");
+        assert_eq!(stats.read(EdsStats::UPDATE_REJECTED), 1);
+    });
+}
+
+#[test]
+fn cds_is_held_back_while_clusters_warm_but_not_for_ever() {
+    on_control(async {
+        let rig = Rig::start();
+        let held = || rig.discovery.clusters.borrow().is_held_back();
+        // Not before the process has started: then everybody waits for these clusters.
+        rig.clusters(&[&eds("a", "")]);
+        assert!(!held());
+        rig.endpoints(&[&assignment("a", &[81])]);
+        rig.discovery.initialized.set(true);
+        rig.clusters(&[&eds("b", "")]);
+        assert!(held());
+        rig.endpoints(&[&assignment("b", &[81])]);
+        assert!(!held());
+        rig.clusters(&[&eds("c", "")]);
+        assert!(held());
+        rig.discovery.let_go();
+        assert!(!held());
+        // Once let go it stays so until nothing warms any more.
+        rig.clusters(&[&eds("d", "")]);
+        assert!(!held());
+        rig.endpoints(&[&assignment("c", &[81]), &assignment("d", &[81])]);
+        rig.clusters(&[&eds("e", "")]);
+        assert!(held());
+    });
+}
+
+#[test]
+fn a_resource_goes_by_its_own_name() {
+    on_control(async {
+        let rig = Rig::start();
+        let a: Cluster = proto("name: a");
+        let rejected = rig.send(TypeUrl::CLUSTER, vec![resource("b", &a)], &[], false);
+        assert_eq!(rejected[0].0, "b");
+        assert!(rejected[0].1.contains("name"), "{rejected:?}");
+        assert!(rig.cluster("a").is_none() && rig.cluster("b").is_none());
     });
 }
 
