@@ -96,6 +96,7 @@ fn a_control_plane_may_be_absent_at_first_and_go_away_later() {
             types.len() == 4
         });
         // And what is new is taken.
+        server.set(&[(TypeUrl::ENDPOINT, &endpoints("b", &[up.port]))]);
         assert_eq!(server.push(TypeUrl::CLUSTER, &cluster("b", "")), None);
         assert_eq!(kept.get("/").text(), "up");
         assert_eq!(proxy.stat("listener_manager.listener_modified"), 0);
@@ -114,6 +115,7 @@ fn an_open_connection_survives_every_update_that_does_not_concern_it() {
         assert_eq!(client.get("/").header("x-routes"), Some("one"));
         assert_eq!(server.push(TypeUrl::ROUTE, &routes("r", "a", "two")), None);
         assert_eq!(client.get("/").header("x-routes"), Some("two"));
+        server.set(&[(TypeUrl::ENDPOINT, &endpoints("b", &[up.port]))]);
         assert_eq!(server.push(TypeUrl::CLUSTER, &cluster("b", "")), None);
         assert_eq!(server.push(TypeUrl::ENDPOINT, &endpoints("a", &[up.port, other.port])), None);
         let texts: Vec<String> = (0..4).map(|_| client.get("/").text()).collect();
