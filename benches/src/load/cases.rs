@@ -10,7 +10,7 @@ use super::figure::{Figure, Series, Target};
 use super::identities::Identities;
 use super::process::{OUTRIGGER, Proxy, Side};
 use super::upstream::{self, Sink};
-use super::{Outcome, Run, config, machine};
+use super::{Outcome, Run, config, discovery, machine};
 
 /// Names for `--only`, in the order in which they run, and what each measures.
 pub const NAMES: &[(&str, &str)] = &[
@@ -21,6 +21,8 @@ pub const NAMES: &[(&str, &str)] = &[
     ("tcp", "bytes through the TCP proxy, one connection"),
     ("handshake", "TLS 1.3 handshakes with a P-256 certificate, one request on each"),
     ("idle", "memory at start and for each idle HTTP/1.1 connection, two workers"),
+    ("push", "CPU and memory of a mesh that a control plane pushes, and of one endpoint's change, two workers"),
+    ("churn", "2,000 requests/s under 64 updates/s of every kind, two workers"),
     ("scale", "memory and start-up CPU with 1,000 and 5,000 services of five endpoints, two workers"),
 ];
 
@@ -38,6 +40,8 @@ pub fn run(case: &str, run: &Run) -> Outcome<Vec<Figure>> {
         "handshake" => handshake(run),
         "idle" => idle(run),
         "scale" => scale(run),
+        "push" => discovery::push(run),
+        "churn" => discovery::churn(run),
         other => Err(format!("no case {other}").into()),
     }
 }
@@ -91,7 +95,14 @@ fn rounds(run: &Run, lives: &[Live], drive: impl Fn(SocketAddr, Duration) -> Loa
 }
 
 /// A figure of two series in the order of the sides.
-fn figure(run: &Run, case: &'static str, title: &str, unit: &'static str, of: Vec<Series>, target: Target) -> Figure {
+pub fn figure(
+    run: &Run,
+    case: &'static str,
+    title: &str,
+    unit: &'static str,
+    of: Vec<Series>,
+    target: Target,
+) -> Figure {
     let mut ours = Series::default();
     let mut envoys = None;
     for (side, series) in run.sides.iter().zip(of) {
@@ -178,7 +189,7 @@ fn idle(run: &Run) -> Outcome<Vec<Figure>> {
 }
 
 /// Resident memory in KiB once it has stopped to change.
-fn settled(proxy: &Proxy) -> f64 {
+pub fn settled(proxy: &Proxy) -> f64 {
     let patience = Instant::now() + Duration::from_secs(5);
     let mut last = proxy.resident();
     loop {
@@ -210,6 +221,6 @@ fn scale(run: &Run) -> Outcome<Vec<Figure>> {
     Ok(figures)
 }
 
-fn thousands(n: usize) -> String {
+pub fn thousands(n: usize) -> String {
     if n < 1000 { n.to_string() } else { format!("{},{:03}", n / 1000, n % 1000) }
 }

@@ -57,6 +57,12 @@ impl Identities {
         })
     }
 
+    /// The certificate of one of the workloads as the secret `default`.
+    pub fn secret(&self, who: &str) -> Value {
+        let file = |end: &str| json!({"filename": self.folder.path().join(format!("{who}.{end}"))});
+        json!({"name": "default", "tls_certificate": {"certificate_chain": file("pem"), "private_key": file("key")}})
+    }
+
     /// A client that trusts the authority, shows no certificate and never resumes.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ pub mod cases;
 pub mod chart;
 pub mod client;
 pub mod config;
+pub mod discovery;
 pub mod figure;
 pub mod identities;
 pub mod machine;

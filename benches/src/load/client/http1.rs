@@ -11,7 +11,7 @@ use super::{Load, Tally, run};
 use crate::load::machine::Cores;
 use crate::load::upstream::BODY;
 
-const REQUEST: &[u8] = b"GET /bench HTTP/1.1\r\nhost: bench.test\r\nuser-agent: bench\r\naccept: */*\r\n\r\n";
+pub const REQUEST: &[u8] = b"GET /bench HTTP/1.1\r\nhost: bench.test\r\nuser-agent: bench\r\naccept: */*\r\n\r\n";
 
 pub fn load(address: SocketAddr, connections: usize, time: Duration, cores: Cores) -> Load {
     let until = Instant::now() + time;

@@ -4,6 +4,7 @@ pub mod bulk;
 pub mod handshake;
 pub mod http1;
 pub mod http2;
+pub mod paced;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
