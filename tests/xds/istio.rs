@@ -28,15 +28,20 @@ fn dump(resources: &str) -> String {
     format!("{{\"configs\":[{}]}}", PLACES.iter().map(section).collect::<Vec<_>>().join(","))
 }
 
+/// What `validate --config-dump` says of a dump.
+pub fn audit(dump: &str) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("dump.json");
+    std::fs::write(&file, dump).expect("written");
+    let binary = proxy_under_test(env!("CARGO_BIN_EXE_proxy-under-test"));
+    let output = Command::new(binary).args(["validate", "--config-dump"]).arg(&file).output().expect("ran");
+    String::from_utf8(output.stdout).expect("text")
+}
+
 fn check(name: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("xds/istio");
     let resources = std::fs::read_to_string(folder.join(format!("{name}.jsonl"))).expect("read");
-    let temporary = tempfile::tempdir().expect("a folder");
-    let file = temporary.path().join("dump.json");
-    std::fs::write(&file, dump(&resources)).expect("written");
-    let binary = proxy_under_test(env!("CARGO_BIN_EXE_proxy-under-test"));
-    let output = Command::new(binary).args(["validate", "--config-dump"]).arg(&file).output().expect("ran");
-    let text = String::from_utf8(output.stdout).expect("text");
+    let text = audit(&dump(&resources));
     // Which extensions there are is not the matter here.
     let brief = |line: &str| line.split("; supported here:").next().unwrap_or_default().to_owned() + "\n";
     let found: String = text.lines().map(brief).collect();

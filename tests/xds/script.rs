@@ -206,7 +206,12 @@ pub fn run(binary: &Path, server_binary: &Path, delta: bool) -> Story {
     refuses_one_of_two(&mesh, &server);
     state.main_is_broken = false;
     server.serve("1", &mesh.resources(state));
-    server.wait_answered(&["Listener"]);
+    // What was refused is sent again and again until this is taken.
+    mesh.until("the repaired listener is taken", || {
+        let events = server.events();
+        let last = events.iter().rfind(|event| event["event"] == "request" && short(event) == "Listener");
+        last.is_some_and(|request| request.get("error").is_none())
+    });
     state.extra = false;
     server.serve("1", &mesh.resources(state));
     mesh.until("the listener is gone", || std::net::TcpStream::connect(("127.0.0.1", mesh.extra)).is_err());
@@ -232,7 +237,8 @@ pub fn run(binary: &Path, server_binary: &Path, delta: bool) -> Story {
 fn waits_for_its_management_server(mesh: &Mesh) {
     assert_eq!(mesh.proxy.admin("/ready").status, 503);
     mesh.proxy.wait_stat("cluster.xds.upstream_cx_connect_fail", |failures| failures > 0);
-    assert_eq!(mesh.proxy.stat("control_plane.connected_state"), 0);
+    // While it tries, Envoy counts itself connected.
+    mesh.proxy.wait_stat("control_plane.connected_state", |connected| connected == 0);
 }
 
 fn becomes_ready(mesh: &Mesh, server: &Server) {
@@ -261,6 +267,8 @@ fn refuses_one_of_two(mesh: &Mesh, server: &Server) {
     assert!(mesh.proxy.stat("listener_manager.lds.update_rejected") > 0);
     let dump = mesh.proxy.admin("/config_dump?resource=dynamic_listeners").text();
     assert!(dump.contains("error_state"), "{dump}");
+    let audit = crate::istio::audit(&mesh.proxy.admin("/config_dump").text());
+    assert!(audit.contains("refused    rejected listener \"main\": ") && audit.contains("UnheardOf"), "{audit}");
 }
 
 /// Another process of the server on the same port, serving the same: connections up and down stay, and so does the rest.

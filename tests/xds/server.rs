@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::JoinHandle;
 
@@ -44,10 +45,16 @@ pub fn binary() -> Option<&'static Path> {
     BUILT.as_deref()
 }
 
-/// A port that nobody has at the moment.
+/// A port that nobody has at the moment, below those that the system gives to whoever asks: it stays free until it is used.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
-    listener.local_addr().expect("bound").port()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(31);
+    let candidates = std::iter::repeat_with(|| {
+        let offset = first.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        12_000 + u16::try_from(offset).expect("less than 20,000")
+    });
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    candidates.take(20_000).find(is_free).expect("a free port")
 }
 
 impl Server {

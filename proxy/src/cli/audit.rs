@@ -28,6 +28,9 @@ struct Place {
     word: &'static str,
 }
 
+/// Where an element has the configuration that was rejected last.
+const FAILED: &[&str] = &["error_state", "failed_configuration"];
+
 /// In the order in which they refer to each other.
 static PLACES: &[Place] = &[
     place("ClustersConfigDump", "static_clusters", &["cluster"], "cluster"),
@@ -45,6 +48,11 @@ static PLACES: &[Place] = &[
     place("RoutesConfigDump", "dynamic_route_configs", &["route_config"], "routes"),
     place("ScopedRoutesConfigDump", "dynamic_scoped_route_configs", &["scoped_route_configs"], "scoped routes"),
     place("EcdsConfigDump", "ecds_filters", &["ecds_filter"], "extension configuration"),
+    // What the dumped proxy itself refused, or another version of it.
+    place("ClustersConfigDump", "dynamic_active_clusters", FAILED, "rejected cluster"),
+    place("ClustersConfigDump", "dynamic_warming_clusters", FAILED, "rejected cluster"),
+    place("ListenersConfigDump", "dynamic_listeners", FAILED, "rejected listener"),
+    place("RoutesConfigDump", "dynamic_route_configs", FAILED, "rejected routes"),
 ];
 
 const fn place(
