@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tests::cases::{Case, parse};
 use tests::frames;
-use tests::fuzz::TARGETS;
+use tests::fuzz::{TARGETS, Target};
 
 /// What fuzzing broke once, with its target.
 const FOUND: &[(&str, &[u8])] = &[("http1_response", b"HTTP/1.1 \r200 OK\r\ncontent-length: 3\r\n\r\nabc")];
@@ -152,7 +152,7 @@ fn no_input_breaks_a_parser() {
     }
 }
 
-fn check(name: &str, target: &fn(&[u8]), input: &[u8]) {
+fn check(name: &str, target: &Target, input: &[u8]) {
     let started = Instant::now();
     let outcome = std::panic::catch_unwind(|| target(input));
     assert!(outcome.is_ok(), "{name} is broken by b\"{}\"", input.escape_ascii());

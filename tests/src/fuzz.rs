@@ -20,8 +20,11 @@ use prost_types::Any;
 use xds_protos::encode::{Options, to_wire};
 use xds_protos::text::{self, Format};
 
+/// Panics where the input breaks a promise.
+pub type Target = fn(&[u8]);
+
 /// Every target by its name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("http1_request", http1_request),
     ("http1_response", http1_response),
     ("chunked", chunked),
