@@ -383,13 +383,14 @@ impl Config {
         let (version, states) = self.discovery.resources(kind);
         into.version_info = version.to_string();
         for (name, discovery::State { active, warming, failed }) in states {
-            let one = |received: &discovery::Received, status| admin::Resource {
+            let one = |received: &discovery::Received| admin::Resource {
                 name: name.clone(),
                 received: Some(admin::Received { type_url: type_url.clone(), value: received.value.clone() }),
                 version_info: received.version.to_string(),
                 last_updated: received.at,
                 error: None,
-                client_status: status,
+                // As Envoy, which tells it to client status discovery alone.
+                client_status: pb::ClientResourceStatus::Unknown,
             };
             let error = failed.map(|failed| admin::UpdateFailure {
                 failed_configuration: Some(admin::Received {
@@ -400,11 +401,9 @@ impl Config {
                 details: failed.why.clone(),
                 version_info: failed.received.version.to_string(),
             });
-            let status =
-                if error.is_some() { pb::ClientResourceStatus::Nacked } else { pb::ClientResourceStatus::Acked };
-            into.warming.extend(warming.iter().map(|warming| one(warming, pb::ClientResourceStatus::Acked)));
+            into.warming.extend(warming.iter().map(one));
             match &active {
-                Some(active) => into.active.push(admin::Resource { error, ..one(active, status) }),
+                Some(active) => into.active.push(admin::Resource { error, ..one(active) }),
                 None if error.is_some() => into.active.push(admin::Resource { error, ..unreceived(&name) }),
                 None => {}
             }
@@ -420,7 +419,7 @@ fn unreceived(name: &Arc<str>) -> admin::Resource {
         version_info: String::new(),
         last_updated: SystemTime::UNIX_EPOCH,
         error: None,
-        client_status: pb::ClientResourceStatus::Nacked,
+        client_status: pb::ClientResourceStatus::Unknown,
     }
 }
 

@@ -159,7 +159,7 @@ impl Discovery {
             let clusters = &mut *self.clusters.borrow_mut();
             match clusters.warming.get_mut(name) {
                 Some(warming) if *warming.prepared.config() == resource.any.value => {
-                    clusters.store.is_unchanged(name, version);
+                    clusters.store.is_unchanged(name);
                     return Ok(false);
                 }
                 warming => warming.is_some(),
@@ -170,7 +170,7 @@ impl Discovery {
             if is_warming {
                 self.drop_warming_cluster(name);
             }
-            self.clusters.borrow_mut().store.is_unchanged(name, version);
+            self.clusters.borrow_mut().store.is_unchanged(name);
             return Ok(is_warming);
         }
         let received = Received::new(resource, version);

@@ -95,7 +95,7 @@ impl Discovery {
         let state = listeners.store.states.get(name);
         let known = state.and_then(|state| state.warming.as_ref().or(state.active.as_ref()));
         if known.is_some_and(|known| known.value == resource.any.value) {
-            listeners.store.is_unchanged(name, version);
+            listeners.store.is_unchanged(name);
             return Ok(());
         }
         let active = state.and_then(|state| state.active.clone());
@@ -110,7 +110,7 @@ impl Discovery {
             let mut listeners = self.listeners.borrow_mut();
             listeners.warming.remove(name);
             listeners.store.state(name).warming = None;
-            listeners.store.is_unchanged(name, version);
+            listeners.store.is_unchanged(name);
             return Ok(());
         }
         let received = Received::new(resource, version);

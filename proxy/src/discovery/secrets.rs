@@ -130,7 +130,12 @@ impl Discovery {
             }
         }
         // What was taken away stays in force, and who waits for it need not any more, as in Envoy.
-        update.removed.iter().for_each(|name| self.give_up_secret(origin, name, false));
+        for name in &update.removed {
+            if let Some(wanted) = self.secrets.borrow().wanted.get(&(origin.clone(), name.as_str().into())) {
+                wanted.subscription.updated(&version, Instant::now(), false);
+            }
+            self.give_up_secret(origin, name, false);
+        }
         rejected
     }
 

@@ -91,13 +91,9 @@ impl Store {
         *self.state(name) = State { active: Some(received), warming: None, failed: None };
     }
 
-    /// The same bytes came again, as another version.
-    pub fn is_unchanged(&mut self, name: &str, version: &Arc<str>) {
-        let state = self.state(name);
-        state.failed = None;
-        if let Some(received) = state.warming.as_mut().or(state.active.as_mut()) {
-            received.version = version.clone();
-        }
+    /// The same bytes came again. As in Envoy they go by the version that they came by first.
+    pub fn is_unchanged(&mut self, name: &str) {
+        self.state(name).failed = None;
     }
 
     /// The names that an update of the state of the world does not have.
