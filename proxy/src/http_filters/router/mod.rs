@@ -167,11 +167,14 @@ async fn forward<S: RouterStream>(
     }
 }
 
-/// The reply when the route's time is up; counts it where a host had the request.
-pub fn timed_out(info: &crate::stream_info::StreamInfo) -> LocalReply {
+/// The reply when the route's time is up; counts it where a host had the request. A response that has `begun` has had its
+/// status counted, and is only cut.
+pub fn timed_out(info: &crate::stream_info::StreamInfo, request: &RequestHead, begun: bool) -> LocalReply {
     if let Some(cluster) = &info.cluster {
         cluster.stats.inc(ClusterStats::UPSTREAM_RQ_TIMEOUT);
-        accounting::count_code(cluster, 504, false, false);
+        if !begun {
+            accounting::count_code(cluster, 504, accounting::is_internal(request), false);
+        }
     }
     if let Some(host) = &info.upstream.host {
         host.stats.rq_timeout.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

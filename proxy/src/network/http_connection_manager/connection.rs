@@ -33,19 +33,19 @@ pub struct HcmConnection {
     active: Cell<u32>,
     tunnels: Cell<u32>,
     protocol: Protocol,
+    /// Last, because what it reads of `info` must be final.
+    _counted: Counted,
+}
+
+/// A connection in the statistics, from when it is accepted and before its protocol is known, until it is dropped.
+pub struct Counted {
+    config: Arc<HcmConfig>,
+    info: Rc<ConnectionInfo>,
     over_tls: bool,
 }
 
-impl HcmConnection {
-    pub fn new(
-        config: Arc<HcmConfig>,
-        info: Rc<ConnectionInfo>,
-        clusters: Arc<ClusterManager>,
-        drain: Drain,
-        protocol: Protocol,
-        listener_stats: Option<StatBlock<ListenerHttpStats>>,
-        buffer_limit: usize,
-    ) -> Rc<Self> {
+impl Counted {
+    pub fn new(config: Arc<HcmConfig>, info: Rc<ConnectionInfo>) -> Self {
         let over_tls = info.tls.get().is_some();
         let stats = &config.stats;
         stats.inc(HttpStats::DOWNSTREAM_CX_TOTAL);
@@ -54,6 +54,36 @@ impl HcmConnection {
             stats.inc(HttpStats::DOWNSTREAM_CX_SSL_TOTAL);
             stats.gauge_inc(HttpStats::DOWNSTREAM_CX_SSL_ACTIVE);
         }
+        Counted { config, info, over_tls }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let stats = &self.config.stats;
+        stats.gauge_dec(HttpStats::DOWNSTREAM_CX_ACTIVE);
+        if self.over_tls {
+            stats.gauge_dec(HttpStats::DOWNSTREAM_CX_SSL_ACTIVE);
+        }
+        stats.inc(HttpStats::DOWNSTREAM_CX_DESTROY);
+        let length = Instant::now().saturating_duration_since(self.info.start);
+        stats.record(HttpStats::DOWNSTREAM_CX_LENGTH_MS, length.as_millis() as u64);
+        stats.add(HttpStats::DOWNSTREAM_CX_RX_BYTES_TOTAL, self.info.bytes_received.get());
+        stats.add(HttpStats::DOWNSTREAM_CX_TX_BYTES_TOTAL, self.info.bytes_sent.get());
+    }
+}
+
+impl HcmConnection {
+    pub fn new(
+        counted: Counted,
+        clusters: Arc<ClusterManager>,
+        drain: Drain,
+        protocol: Protocol,
+        listener_stats: Option<StatBlock<ListenerHttpStats>>,
+        buffer_limit: usize,
+    ) -> Rc<Self> {
+        let (config, info) = (counted.config.clone(), counted.info.clone());
+        let stats = &config.stats;
         let (total, active) = per_protocol(protocol);
         stats.inc(total);
         stats.gauge_inc(active);
@@ -68,7 +98,7 @@ impl HcmConnection {
             active: Cell::new(0),
             tunnels: Cell::new(0),
             protocol,
-            over_tls,
+            _counted: counted,
         })
     }
 
@@ -120,17 +150,7 @@ fn per_protocol(protocol: Protocol) -> (crate::stats::Counter<HttpStats>, crate:
 
 impl Drop for HcmConnection {
     fn drop(&mut self) {
-        let stats = &self.config.stats;
-        stats.gauge_dec(HttpStats::DOWNSTREAM_CX_ACTIVE);
-        if self.over_tls {
-            stats.gauge_dec(HttpStats::DOWNSTREAM_CX_SSL_ACTIVE);
-        }
-        stats.gauge_dec(per_protocol(self.protocol).1);
-        stats.inc(HttpStats::DOWNSTREAM_CX_DESTROY);
-        let length = Instant::now().saturating_duration_since(self.info.start);
-        stats.record(HttpStats::DOWNSTREAM_CX_LENGTH_MS, length.as_millis() as u64);
-        stats.add(HttpStats::DOWNSTREAM_CX_RX_BYTES_TOTAL, self.info.bytes_received.get());
-        stats.add(HttpStats::DOWNSTREAM_CX_TX_BYTES_TOTAL, self.info.bytes_sent.get());
+        self.config.stats.gauge_dec(per_protocol(self.protocol).1);
     }
 }
 

@@ -48,16 +48,14 @@ use crate::stats::StatBlock;
 use crate::stats::names::{HttpStats, ListenerHttpStats};
 
 use config::{CodecType, HcmConfig};
-use connection::HcmConnection;
+use connection::{Counted, HcmConnection};
 
 pub use codecs::header_key_format;
 pub use response_headers::is_grpc;
 
 /// The client connection preface of HTTP/2 (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// A peer that says nothing at all is not kept longer than this while the codec is not known.
-const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(3600);
-/// And one that has begun with the preface must finish it within this.
+/// A peer that has begun with the preface must finish it within this. One that says nothing at all has the idle timeout.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The filter as built.
@@ -92,6 +90,7 @@ impl TerminalFilter for HttpConnectionManager {
 impl HttpConnectionManager {
     async fn run(self: Arc<Self>, connection: Connection) {
         let Connection { mut io, info, drain, guard, buffer_limit, stream_info: _ } = connection;
+        let counted = Counted::new(self.config.clone(), info.clone());
         let protocol = match self.config.codec {
             CodecType::Http1 => Protocol::Http11,
             CodecType::Http2 => Protocol::Http2,
@@ -100,16 +99,15 @@ impl HttpConnectionManager {
                 match alpn.as_deref() {
                     Some("h2") => Protocol::Http2,
                     Some("http/1.1" | "http/1.0") => Protocol::Http11,
-                    _ => match sniff(&mut io).await {
+                    _ => match sniff(&mut io, self.config.http1.idle_timeout).await {
                         Ok(Some(protocol)) => protocol,
-                        _ => return,
+                        nothing => return count_silent(&self.config.stats, nothing.err()),
                     },
                 }
             }
         };
         let service = HcmConnection::new(
-            self.config.clone(),
-            info,
+            counted,
             self.clusters.clone(),
             drain.clone(),
             protocol,
@@ -125,6 +123,16 @@ impl HttpConnectionManager {
             }
         }
         drop(guard);
+    }
+}
+
+/// The end of a connection on which too little was said to know its protocol.
+fn count_silent(stats: &StatBlock<HttpStats>, error: Option<io::Error>) {
+    if error.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+        stats.inc(HttpStats::DOWNSTREAM_CX_IDLE_TIMEOUT);
+        stats.inc(HttpStats::DOWNSTREAM_CX_DESTROY_LOCAL);
+    } else {
+        stats.inc(HttpStats::DOWNSTREAM_CX_DESTROY_REMOTE);
     }
 }
 
@@ -151,15 +159,25 @@ fn count_end(stats: &StatBlock<HttpStats>, end: &ConnectionEnd) {
 }
 
 /// Reads until the first bytes tell HTTP/2's preface from anything else. What was read stays readable. `None`: the peer
-/// closed without a byte.
-async fn sniff(io: &mut Io) -> io::Result<Option<Protocol>> {
+/// closed without a byte. `idle_timeout` is for the first of them.
+///
+/// # Errors
+/// `TimedOut` when the bytes do not come in time; whatever reading says.
+async fn sniff(io: &mut Io, idle_timeout: Option<Duration>) -> io::Result<Option<Protocol>> {
     let mut seen = BytesMut::new();
-    let mut deadline = Instant::now() + FIRST_BYTES_TIMEOUT;
+    let mut deadline = idle_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     loop {
-        timeout_at(deadline, poll_fn(|cx| io.poll_read_ready(cx))).await??;
         let mut buf = [0_u8; 64];
         let mut buf = ReadBuf::new(&mut buf);
-        poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, &mut buf)).await?;
+        // One wait for both: a socket that is thought ready may have nothing to read.
+        let read = poll_fn(|cx| {
+            std::task::ready!(io.poll_read_ready(cx))?;
+            Pin::new(&mut *io).poll_read(cx, &mut buf)
+        });
+        match deadline {
+            Some(at) => timeout_at(at, read).await??,
+            None => read.await?,
+        }
         if buf.filled().is_empty() {
             if seen.is_empty() {
                 return Ok(None);
@@ -174,6 +192,7 @@ async fn sniff(io: &mut Io) -> io::Result<Option<Protocol>> {
             io.unread(seen);
             return Ok(Some(if same { Protocol::Http2 } else { Protocol::Http11 }));
         }
-        deadline = deadline.min(Instant::now() + PREFACE_TIMEOUT);
+        let limit = Instant::now() + PREFACE_TIMEOUT;
+        deadline = Some(deadline.map_or(limit, |at| at.min(limit)));
     }
 }

@@ -179,7 +179,9 @@ impl Stream {
                 reply.grpc_status = Some(GRPC_DEADLINE_EXCEEDED);
                 reply.into()
             }
-            Expired::Route => router::timed_out(&self.cx.borrow().info).into(),
+            Expired::Route => {
+                router::timed_out(&self.cx.borrow().info, &self.head.borrow(), self.responded.get()).into()
+            }
             Expired::RouteMaxDuration => router::max_stream_duration().into(),
         }
     }
