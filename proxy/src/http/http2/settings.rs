@@ -36,7 +36,7 @@ pub struct Http2Options {
     pub max_concurrent_streams: u32,
     pub initial_stream_window_size: u32,
     pub initial_connection_window_size: u32,
-    /// Extended CONNECT (RFC 8441) is offered to the peer.
+    /// Extended CONNECT (RFC 8441) is offered to clients; upstreams are taken to understand it, whatever they say.
     pub allow_connect: bool,
     pub connection_keepalive: Option<Keepalive>,
     /// Field values with octets above 0x7f are refused.

@@ -45,7 +45,8 @@ pub struct H2Exchange {
 }
 
 enum Stage {
-    /// An extended CONNECT may be sent only once the peer has said that it understands it.
+    /// An extended CONNECT may be sent only once the peer has said that it understands it; or at once where `allow_connect`
+    /// says so in its place, as in Envoy.
     AwaitSettings(Box<(Rc<Handle>, RequestHead, Body)>),
     AwaitHead(ResponseFuture),
     Body(RecvBody<Ignore>),
@@ -112,7 +113,8 @@ impl H2Exchange {
             received: 0,
             head_size: Cell::new(None),
         };
-        if head.upgrade.is_some() && shared.peer_max_streams.get().is_none() {
+        let ask_peer = head.upgrade.is_some() && !shared.settings.options.allow_connect;
+        if ask_peer && shared.peer_max_streams.get().is_none() {
             exchange.stage = Stage::AwaitSettings(Box::new((Rc::clone(handle), head.clone(), body)));
         } else {
             exchange.send(handle, head, body)?;
@@ -125,7 +127,8 @@ impl H2Exchange {
         let Some(mut send) = handle.send.borrow().clone() else {
             return Err(local(ResetReason::ConnectionTermination, "http2.connection_closed"));
         };
-        if head.upgrade.is_some() && !send.is_extended_connect_protocol_enabled() {
+        let allowed = self.shared.settings.options.allow_connect || send.is_extended_connect_protocol_enabled();
+        if head.upgrade.is_some() && !allowed {
             return Err(local(ResetReason::ProtocolError, "http2.extended_connect_not_supported"));
         }
         let request = head::request_to_send(head).map_err(|details| local(ResetReason::ProtocolError, details))?;

@@ -425,6 +425,15 @@ fn upgrades_need_a_peer_that_knows_extended_connect() {
         assert_eq!((&*error.details, error.request_written), ("http2.extended_connect_not_supported", false));
         assert_eq!(client.active(), 0);
     });
+    // `allow_connect` answers for the peer: this one is asked, and refuses.
+    run(async {
+        let mut settings = client_settings();
+        settings.options.allow_connect = true;
+        let (client, io, _) = client(settings).await;
+        echo(io, h2::server::Builder::new());
+        let error = answer(&mut client.start(&upgrade(), Body::Empty).unwrap()).await.unwrap_err();
+        assert_eq!((error.reason, error.request_written), (ResetReason::RemoteReset, true));
+    });
 }
 
 #[test]
