@@ -16,7 +16,7 @@ use crate::cluster::Cluster;
 use crate::endpoint::Host;
 use crate::http::Protocol;
 use crate::net::Address;
-use crate::route::RouteMatch;
+use crate::route::{Counted, RouteMatch};
 use crate::transport_socket::UpstreamSource;
 
 /// What ended a request early, as a set that knows the order in which it was made. Names as in Envoy's `%RESPONSE_FLAGS%`.
@@ -298,6 +298,8 @@ pub struct UpstreamInfo {
     pub local_close_reason: Option<Cow<'static, str>>,
     pub detected_close: DetectedClose,
     pub attempts: u32,
+    /// What the request is counted for besides its cluster.
+    pub counted: Counted,
     pub hosts_attempted: Vec<Arc<Host>>,
     pub wire_bytes_sent: u64,
     pub wire_bytes_received: u64,

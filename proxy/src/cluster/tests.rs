@@ -202,7 +202,7 @@ mod manager {
         let bad = from_yaml("{name: c, type: EDS}");
         let reject =
             cx.clusters.load_static(None, &[yaml("a", 1), bad], &Path::root("static_resources"), &cx).unwrap_err();
-        assert_eq!(reject.path, "static_resources.clusters[1].type");
+        assert_eq!(reject.path, "static_resources.clusters[1].eds_cluster_config");
         let manager = from_yaml("{local_cluster_name: a}");
         let reject = cx.clusters.load_static(Some(&manager), &[], &Path::root("static_resources"), &cx).unwrap_err();
         assert_eq!(reject.path, "cluster_manager.local_cluster_name");

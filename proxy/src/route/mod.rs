@@ -9,6 +9,7 @@
 
 mod action;
 mod build;
+mod counted;
 mod domains;
 mod explain;
 mod finalize;
@@ -33,6 +34,7 @@ pub use action::{
     RoutingPriority, Timeouts, UpgradeConfig, WeightedCluster, WeightedClusters,
 };
 pub use build::BuildFilterConfig;
+pub use counted::Counted;
 pub use domains::{DomainMatch, Domains, Duplicate};
 pub use explain::Explanation;
 pub use finalize::OwnReply;

@@ -88,6 +88,11 @@ pub fn group() -> Group {
         get("garbage", "/1/garbage", &[]).status(200).requests(2),
         get("rate limited", "/9/limited", &[]).status(503).requests(1),
         get("nobody there", "/refused", &[]).status(503),
+        asked("counted", "/counted/0/503", &[]).status(200).requests(1),
+        asked("counted with a retry", "/counted/1/503", &[]).status(200).requests(2),
+        asked("counted with too many", "/counted/19/503", &[]).status(503).requests(2),
+        asked("counted until the time is up", "/counted/2/silent", &[]).status(504).requests(1),
+        asked("counted to nobody", "/counted/1/close", &[]).status(200).requests(2),
         get("silent", "/tried/1/silent", &[]).status(200).requests(2),
         get("silent too often", "/tried/9/silent", &[]).status(504).requests(2),
         get(
@@ -155,6 +160,9 @@ pub fn group() -> Group {
   route: {{ cluster: up, prefix_rewrite: /, retry_policy: {{ retry_on: 5xx, rate_limited_retry_back_off: {{ reset_headers: [ {{ name: retry-after, format: SECONDS }} ] }}, {back_off} }} }}
 - match: {{ prefix: /no-budget/ }}
   route: {{ cluster: none, prefix_rewrite: /, retry_policy: {{ retry_on: 5xx, {back_off} }} }}
+- match: {{ prefix: /counted/ }}
+  stat_prefix: counted
+  route: {{ cluster: up, timeout: 0.6s, prefix_rewrite: /, retry_policy: {{ retry_on: 5xx, num_retries: 1, {back_off} }} }}
 - match: {{ prefix: / }}
   route: {{ cluster: up{policy} }}
 "
@@ -171,7 +179,10 @@ pub fn group() -> Group {
                 "{counted}  per_request_buffer_limit_bytes: 8192\n  retry_policy: {{ retry_on: 5xx, num_retries: 2, {back_off} }}\n"
             ),
         ),
-        host("none", "none.test", &routes("")),
+        host("none", "none.test", &routes("")).replace(
+            counted,
+            &format!("{counted}  virtual_clusters: [ {{ name: vc, headers: [ {{ name: ':path', string_match: {{ prefix: /counted/1 }} }} ] }} ]\n"),
+        ),
         host("two", "two.test", "- match: { prefix: / }\n  route: { cluster: two }\n"),
     ]
     .concat();
@@ -205,6 +216,7 @@ pub fn group() -> Group {
             "^cluster\\..*\\.upstream_rq_(total|completed|[1-5]xx|[1-5][0-9][0-9]|rx_reset|tx_reset|cancelled)$",
             "^cluster\\..*\\.(external|internal)\\.",
             "^http\\.ingress\\.downstream_rq_([1-5]xx|total|completed)$",
+            "^vhost\\.",
         ],
         logs: &["access.log"],
     }

@@ -303,8 +303,8 @@ fn refusals() -> Vec<(String, String, &'static str)> {
     vec![
         ("{name: ''}".into(), "c.name".into(), "expected a name"),
         (with("connect_timeout: 0s"), "c.connect_timeout".into(), "more than 0s"),
-        (with("type: EDS"), "c.type".into(), "EDS needs xDS"),
-        (with("eds_cluster_config: {}"), "c.eds_cluster_config".into(), "not supported yet"),
+        (with("type: EDS"), "c.eds_cluster_config".into(), "expected one for a cluster of type EDS"),
+        (with("eds_cluster_config: {}"), "c.eds_cluster_config".into(), "only for clusters of type EDS"),
         (with("cluster_type: {name: foo}"), "c.cluster_type".into(), "expected envoy.clusters.dns, got \"foo\""),
         (with("outlier_detection: {}"), "c.outlier_detection".into(), "not supported yet"),
         (with("filters: [{name: x}]"), "c.filters".into(), "not supported yet"),

@@ -12,6 +12,7 @@ use crate::endpoint::Host;
 use crate::http::lookup::find;
 use crate::http::{RequestHead, ResetReason, ResponseHead};
 use crate::http_filters::LocalReply;
+use crate::route::Counted;
 use crate::stats::names::ClusterStats;
 
 const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
@@ -21,6 +22,7 @@ const X_ENVOY_UPSTREAM_CANARY: HeaderName = HeaderName::from_static("x-envoy-ups
 pub struct Accounting {
     pub cluster: Arc<Cluster>,
     pub host: Arc<Host>,
+    counted: Counted,
     _permit: Permit,
     request_complete: Option<Instant>,
     started: Instant,
@@ -34,7 +36,15 @@ pub struct Accounting {
 }
 
 impl Accounting {
-    pub fn start(cluster: Arc<Cluster>, host: Arc<Host>, permit: Permit, started: Instant, http2: bool) -> Self {
+    pub fn start(
+        cluster: Arc<Cluster>,
+        host: Arc<Host>,
+        counted: Counted,
+        permit: Permit,
+        started: Instant,
+        http2: bool,
+    ) -> Self {
+        counted.sent();
         cluster.stats.inc(ClusterStats::UPSTREAM_RQ_TOTAL);
         cluster.stats.gauge_inc(ClusterStats::UPSTREAM_RQ_ACTIVE);
         host.stats.rq_total.fetch_add(1, Ordering::Relaxed);
@@ -42,6 +52,7 @@ impl Accounting {
         Accounting {
             cluster,
             host,
+            counted,
             _permit: permit,
             request_complete: None,
             started,
@@ -60,7 +71,7 @@ impl Accounting {
         self.internal = is_internal(request);
         self.canary = self.host.canary || find(&head.headers, &X_ENVOY_UPSTREAM_CANARY).is_some_and(|v| v == "true");
         let code = head.status.as_u16();
-        count_code(&self.cluster, code, self.internal, self.canary);
+        count_code(&self.cluster, &self.counted, code, self.internal, self.canary);
         let counter = if code >= 500 { &self.host.stats.rq_error } else { &self.host.stats.rq_success };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -74,6 +85,7 @@ impl Accounting {
         let ms = now.saturating_duration_since(since).as_millis() as u64;
         let stats = &self.cluster.stats;
         stats.record(ClusterStats::UPSTREAM_RQ_TIME, ms);
+        self.counted.time(ms);
         stats.record(
             if self.internal {
                 ClusterStats::INTERNAL_UPSTREAM_RQ_TIME
@@ -163,8 +175,9 @@ impl Drop for PendingGuard<'_> {
 
 /// A reply that stands in for the cluster's is counted as one of its responses, as Envoy does.
 pub fn local_failure<S: RouterStream>(cluster: &Arc<Cluster>, stream: &S, reply: LocalReply) -> Outcome {
-    let internal = stream.with(|head, _| is_internal(head));
-    count_code(cluster, reply.status.as_u16(), internal, false);
+    stream.with(|head, info| {
+        count_code(cluster, &info.upstream.counted, reply.status.as_u16(), is_internal(head), false);
+    });
     reply.into()
 }
 
@@ -173,7 +186,8 @@ pub fn is_internal(request: &RequestHead) -> bool {
     find(&request.headers, &X_ENVOY_INTERNAL).is_some_and(|value| value == "true")
 }
 
-pub fn count_code(cluster: &Cluster, code: u16, internal: bool, canary: bool) {
+pub fn count_code(cluster: &Cluster, counted: &Counted, code: u16, internal: bool, canary: bool) {
+    counted.code(code);
     let stats = &cluster.stats;
     stats.code(ClusterStats::UPSTREAM_RQ, code);
     stats.code(if internal { ClusterStats::INTERNAL_UPSTREAM_RQ } else { ClusterStats::EXTERNAL_UPSTREAM_RQ }, code);

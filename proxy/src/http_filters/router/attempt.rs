@@ -115,10 +115,7 @@ impl<S: RouterStream> Call<'_, S> {
 
     /// The reply after the last attempt.
     pub fn failed(&self, mut reply: LocalReply) -> Outcome {
-        if self.route.virtual_host().include_attempt_count_in_response {
-            let attempts = self.stream.with(|_, info| info.upstream.attempts);
-            reply.headers.insert(X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts.max(1)));
-        }
+        tell_attempts(self.route, self.stream.with(|_, info| info.upstream.attempts), &mut reply);
         accounting::local_failure(self.cluster, self.stream, reply)
     }
 
@@ -136,11 +133,11 @@ impl<S: RouterStream> Call<'_, S> {
         stream.with(|_, info| info.upstream.attempts = number);
         let lease = self.lease(host, number > 1).await?;
         let Some(permit) = cluster.breaker(priority).try_request() else {
-            cluster.stats.inc(ClusterStats::UPSTREAM_RQ_PENDING_OVERFLOW);
             return Err(Failed::new(replies::overflow(number > 1), ResetReason::Overflow));
         };
         let http2 = matches!(lease, Lease::H2(_));
-        let accounting = Accounting::start((*cluster).clone(), host.clone(), permit, started, http2);
+        let counted = stream.with(|_, info| info.upstream.counted.clone());
+        let accounting = Accounting::start((*cluster).clone(), host.clone(), counted, permit, started, http2);
         note_connection(*stream, &lease, started);
         let exchange = stream.with(|head, _| Exchange::start(lease, head, body, accounting, stream.ctl().clone()));
         let mut exchange = exchange.map_err(|reply| Failed::new(*reply, ResetReason::ConnectionTermination))?;
@@ -150,8 +147,10 @@ impl<S: RouterStream> Call<'_, S> {
         let told = Cell::new(false);
         let head = poll_fn(|cx| {
             let mut interim = |head: ResponseHead| {
-                let internal = stream.with(|request, _| accounting::is_internal(request));
-                accounting::count_code(cluster, head.status.as_u16(), internal, false);
+                stream.with(|request, info| {
+                    let internal = accounting::is_internal(request);
+                    accounting::count_code(cluster, &info.upstream.counted, head.status.as_u16(), internal, false);
+                });
                 told.set(stream.interim(head) || told.get());
             };
             if let Poll::Ready(head) = exchange.poll_head(cx, &mut interim) {
@@ -236,6 +235,13 @@ impl<S: RouterStream> Call<'_, S> {
             route.finalize_response_headers(&mut head, request, info);
         });
         Outcome::Response(head, exchange.into_body(timer))
+    }
+}
+
+/// The attempts that a reply of ours stands in for.
+pub fn tell_attempts(route: &RouteMatch, attempts: u32, reply: &mut LocalReply) {
+    if route.virtual_host().include_attempt_count_in_response {
+        reply.headers.insert(X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts.max(1)));
     }
 }
 

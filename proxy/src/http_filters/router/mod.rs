@@ -33,7 +33,7 @@ use crate::cluster::{Cluster, LbContext};
 use crate::endpoint::Host;
 use crate::http::{Body, RequestHead, ResponseHead, StreamCtl};
 use crate::http_filters::LocalReply;
-use crate::route::{Action, RouteAction, RouteMatch};
+use crate::route::{Action, Counted, RouteAction, RouteMatch};
 use crate::stats::names::{ClusterStats, RouterStats};
 
 use attempt::{Call, Failed};
@@ -102,7 +102,10 @@ async fn forward<S: RouterStream>(
         config.stats.inc(RouterStats::NO_CLUSTER);
         return replies::no_cluster(action.cluster_not_found_response_code);
     };
-    stream.with(|_, info| info.cluster = Some(cluster.clone()));
+    stream.with(|head, info| {
+        info.cluster = Some(cluster.clone());
+        info.upstream.counted = Counted::of(route, head);
+    });
     if let Some(refused) = stream.with(|head, _| config.strict_check(head)) {
         return refused;
     }
@@ -169,17 +172,28 @@ async fn forward<S: RouterStream>(
 
 /// The reply when the route's time is up; counts it where a host had the request. A response that has `begun` has had its
 /// status counted, and is only cut.
-pub fn timed_out(info: &crate::stream_info::StreamInfo, request: &RequestHead, begun: bool) -> LocalReply {
+pub fn timed_out(
+    route: Option<&RouteMatch>,
+    info: &crate::stream_info::StreamInfo,
+    request: &RequestHead,
+    begun: bool,
+) -> LocalReply {
     if let Some(cluster) = &info.cluster {
         cluster.stats.inc(ClusterStats::UPSTREAM_RQ_TIMEOUT);
+        info.upstream.counted.timed_out();
         if !begun {
-            accounting::count_code(cluster, 504, accounting::is_internal(request), false);
+            let internal = accounting::is_internal(request);
+            accounting::count_code(cluster, &info.upstream.counted, 504, internal, false);
         }
     }
     if let Some(host) = &info.upstream.host {
         host.stats.rq_timeout.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
-    replies::request_timeout()
+    let mut reply = replies::request_timeout();
+    if let Some(route) = route {
+        attempt::tell_attempts(route, info.upstream.attempts, &mut reply);
+    }
+    reply
 }
 
 fn choose_host(cluster: &Arc<Cluster>, head: &RequestHead, info: &crate::stream_info::StreamInfo) -> Option<Arc<Host>> {

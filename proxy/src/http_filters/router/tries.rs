@@ -90,12 +90,16 @@ impl Tries {
             Admission::Final { after_retry } => {
                 if after_retry {
                     stats.inc(ClusterStats::UPSTREAM_RQ_RETRY_SUCCESS);
+                    stream.with(|_, info| info.upstream.counted.retry_succeeded());
                 }
                 return None;
             }
             Admission::LimitExceeded => {
                 stats.inc(ClusterStats::UPSTREAM_RQ_RETRY_LIMIT_EXCEEDED);
-                stream.with(|_, info| info.set_flag(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED));
+                stream.with(|_, info| {
+                    info.upstream.counted.retries_exceeded();
+                    info.set_flag(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+                });
                 return None;
             }
             Admission::Allowed => {}
@@ -103,10 +107,14 @@ impl Tries {
         self.permit = cluster.breaker(priority).try_retry();
         if self.permit.is_none() {
             stats.inc(ClusterStats::UPSTREAM_RQ_RETRY_OVERFLOW);
-            stream.with(|_, info| info.set_flag(ResponseFlags::UPSTREAM_OVERFLOW));
+            stream.with(|_, info| {
+                info.upstream.counted.retry_overflowed();
+                info.set_flag(ResponseFlags::UPSTREAM_OVERFLOW);
+            });
             return None;
         }
         stats.inc(ClusterStats::UPSTREAM_RQ_RETRY);
+        stream.with(|_, info| info.upstream.counted.retried());
         Some(match self.state.delay(fastrand::u64(..)) {
             Delay::Exponential(delay) => {
                 stats.inc(ClusterStats::UPSTREAM_RQ_RETRY_BACKOFF_EXPONENTIAL);

@@ -180,7 +180,8 @@ impl Stream {
                 reply.into()
             }
             Expired::Route => {
-                router::timed_out(&self.cx.borrow().info, &self.head.borrow(), self.responded.get()).into()
+                let cx = self.cx.borrow();
+                router::timed_out(cx.route.as_ref(), &cx.info, &self.head.borrow(), self.responded.get()).into()
             }
             Expired::RouteMaxDuration => router::max_stream_duration().into(),
         }
