@@ -19,6 +19,7 @@ use xds_protos::envoy::r#type::v3::SemanticVersion;
 use super::flags::{Mode, RunOptions};
 use crate::admin::{self, AdminContext};
 use crate::bootstrap::Bootstrap;
+use crate::cluster::outlier::Origin;
 use crate::cluster::{ClusterManager, Priority};
 use crate::discovery::{self, Discovery};
 use crate::registry;
@@ -223,7 +224,9 @@ impl admin::Clusters for Clusters {
             let mut hosts = Vec::new();
             cluster.for_each_host(|host| {
                 let host = host.clone();
-                hosts.push(admin::HostStatus { host, success_rate: -1.0, local_origin_success_rate: -1.0 });
+                let rate = |origin| host.outlier.get().map_or(-1.0, |monitor| monitor.success_rate(origin));
+                let (success_rate, local_origin_success_rate) = (rate(Origin::External), rate(Origin::Local));
+                hosts.push(admin::HostStatus { host, success_rate, local_origin_success_rate });
             });
             out.push(admin::Cluster {
                 name: cluster.name.to_string(),
@@ -232,7 +235,15 @@ impl admin::Clusters for Clusters {
                 eds_service_name: eds_service_name(cluster),
                 default_priority: cluster.current_thresholds(Priority::Default),
                 high_priority: cluster.current_thresholds(Priority::High),
-                outlier: None,
+                outlier: cluster.outlier().map(|detector| {
+                    let (external, local) = (detector.threshold(Origin::External), detector.threshold(Origin::Local));
+                    admin::Outlier {
+                        success_rate_average: external.average.unwrap_or(-1.0),
+                        success_rate_ejection_threshold: external.ejection.unwrap_or(-1.0),
+                        local_origin_success_rate_average: local.average.unwrap_or(-1.0),
+                        local_origin_success_rate_ejection_threshold: local.ejection.unwrap_or(-1.0),
+                    }
+                }),
                 overprovisioning_factor: cluster.overprovisioning_factor(),
                 hosts,
             });

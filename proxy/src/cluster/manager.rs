@@ -16,6 +16,7 @@ use xds_protos::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use super::build::{self, Built};
 use super::dns::{self, DnsSpec, Resolve, ResolverOptions};
 use super::events::Events;
+use super::outlier::{self, EventLog};
 use super::{Cluster, ClusterEvent, ClusterSlot, EdsSpec, Hosts, HttpProtocolOptions};
 use crate::config::{BuildCx, Dependencies, Path, Reject};
 use crate::endpoint::Locality;
@@ -37,6 +38,8 @@ pub struct ClusterManager {
     config: OnceLock<bootstrap::ClusterManager>,
     /// `typed_dns_resolver_config` of the bootstrap.
     resolver: OnceLock<ResolverOptions>,
+    /// `cluster_manager.outlier_detection.event_log_path`.
+    outlier_log: OnceLock<Arc<EventLog>>,
     /// What most clusters have in common.
     http: Arc<HttpProtocolOptions>,
     sockets: Arc<UpstreamSockets>,
@@ -54,6 +57,7 @@ struct Entry {
     added_via_api: bool,
     last_updated: SystemTime,
     upkeep: Upkeep,
+    outlier: Option<AbortOnDrop>,
 }
 
 /// What keeps a cluster up to date.
@@ -193,7 +197,11 @@ impl ClusterManager {
         cx: &BuildCx,
     ) -> Result<(), Reject> {
         if let Some(manager) = manager {
-            check_manager(manager, &Path::root("cluster_manager"))?;
+            let path = Path::root("cluster_manager");
+            check_manager(manager, &path)?;
+            if let Some(proto) = &manager.outlier_detection {
+                self.open_outlier_log(proto, &path.field("outlier_detection"))?;
+            }
             // Only the first call counts, and there is one.
             let _ = self.config.set(manager.clone());
         }
@@ -206,6 +214,27 @@ impl ClusterManager {
             self.put(proto, false, &path, cx)?;
         }
         Ok(())
+    }
+
+    fn open_outlier_log(
+        &self,
+        proto: &bootstrap::cluster_manager::OutlierDetection,
+        path: &Path<'_>,
+    ) -> Result<(), Reject> {
+        let bootstrap::cluster_manager::OutlierDetection { event_log_path, event_service } = proto;
+        build::refuse(&[(event_service.is_some(), "event_service")], path)?;
+        if !event_log_path.is_empty() {
+            let log = EventLog::open(event_log_path).map_err(|error| {
+                path.field("event_log_path").reject(format_args!("cannot open {event_log_path:?}: {error}"))
+            })?;
+            // Only the first call counts, and there is one.
+            let _ = self.outlier_log.set(Arc::new(log));
+        }
+        Ok(())
+    }
+
+    pub(super) fn outlier_log(&self) -> Option<Arc<EventLog>> {
+        self.outlier_log.get().cloned()
     }
 
     /// `typed_dns_resolver_config` of the bootstrap: for clusters that name no resolver. Called before
@@ -297,8 +326,14 @@ impl ClusterManager {
             }
             None => Upkeep::Nothing,
         };
-        let mut entry =
-            Entry { cluster: cluster.clone(), config, added_via_api, last_updated: SystemTime::now(), upkeep };
+        let mut entry = Entry {
+            cluster: cluster.clone(),
+            config,
+            added_via_api,
+            last_updated: SystemTime::now(),
+            upkeep,
+            outlier: None,
+        };
         if let Some(running) = self.running.get() {
             self.run(&mut entry, running);
         }
@@ -389,6 +424,10 @@ impl ClusterManager {
 
     fn run(&self, entry: &mut Entry, running: &Running) {
         let (cluster, events) = (entry.cluster.clone(), self.events.clone());
+        if cluster.outlier().is_some() {
+            let task = running.runtime.spawn(outlier::run(cluster.clone()));
+            entry.outlier = Some(AbortOnDrop(task.abort_handle()));
+        }
         let upkeep = std::mem::replace(&mut entry.upkeep, Upkeep::Nothing);
         let task = match (upkeep, &entry.cluster.hosts) {
             (Upkeep::Waiting(spec, warming), _) => {
@@ -469,18 +508,16 @@ impl ClusterManager {
 fn check_manager(proto: &bootstrap::ClusterManager, path: &Path<'_>) -> Result<(), Reject> {
     let bootstrap::ClusterManager {
         local_cluster_name,
-        outlier_detection,
+        // Read by `load_static`.
+        outlier_detection: _,
         // Used by every cluster that has none of its own.
         upstream_bind_config: _,
         load_stats_config,
         // Ignored: an optimisation of Envoy's.
         enable_deferred_cluster_creation: _,
     } = proto;
-    let refused = [
-        (!local_cluster_name.is_empty(), "local_cluster_name"),
-        (outlier_detection.is_some(), "outlier_detection"),
-        (load_stats_config.is_some(), "load_stats_config"),
-    ];
+    let refused =
+        [(!local_cluster_name.is_empty(), "local_cluster_name"), (load_stats_config.is_some(), "load_stats_config")];
     build::refuse(&refused, path)
 }
 

@@ -6,13 +6,14 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
 use crate::endpoint::{Host, HostList, HostSet};
-use crate::lb::{Policy, PriorityConfig, PriorityLoads, PrioritySet, State};
+use crate::lb::{Policy, PriorityConfig, PrioritySet, State, Wish};
 use crate::stats::{StatBlock, current_shard, names::ClusterStats};
 
 /// Published as a whole by the control thread; workers read a snapshot.
 pub(super) struct Members {
     /// Changes with assignments that are discovered; workers see it in the snapshot.
     config: Mutex<PriorityConfig>,
+    policy: Policy,
     current: ArcSwap<PrioritySet>,
     /// One per worker and one for all other threads; made at the first pick, because most clusters are never used.
     turns: OnceLock<Box<[Turn]>>,
@@ -34,10 +35,11 @@ pub(super) struct Change {
 }
 
 impl Members {
-    pub fn new(config: PriorityConfig, workers: usize) -> Self {
+    pub fn new(config: PriorityConfig, policy: Policy, workers: usize) -> Self {
         Members {
-            current: ArcSwap::from_pointee(snapshot(0, Vec::new(), &config)),
+            current: ArcSwap::from_pointee(PrioritySet::new(0, Box::default(), &config, &policy, None)),
             config: Mutex::new(config),
+            policy,
             turns: OnceLock::new(),
             workers,
         }
@@ -59,7 +61,7 @@ impl Members {
     /// Replaces the hosts of all priorities. One caller at a time.
     pub fn publish(&self, priorities: Vec<Vec<Arc<Host>>>) -> Change {
         let old = self.current.load_full();
-        let new = snapshot(old.generation + 1, priorities, &self.config());
+        let new = self.snapshot(&old, priorities);
         let mut change = Change::default();
         for priority in 0..old.sets.len().max(new.sets.len()) {
             let hosts = |of: &PrioritySet| of.sets.get(priority).map(|set| set.hosts.to_vec()).unwrap_or_default();
@@ -76,21 +78,32 @@ impl Members {
         change
     }
 
-    pub fn pick(&self, policy: &Policy, stats: &StatBlock<ClusterStats>) -> Option<Arc<Host>> {
+    /// The same hosts, sorted out anew by their health.
+    pub fn refresh(&self) {
+        let old = self.current.load_full();
+        let hosts = old.sets.iter().map(|set| set.hosts.to_vec()).collect();
+        self.current.store(Arc::new(self.snapshot(&old, hosts)));
+    }
+
+    fn snapshot(&self, old: &PrioritySet, priorities: Vec<Vec<Arc<Host>>>) -> PrioritySet {
+        let sets = priorities.into_iter().map(|hosts| HostSet::new(HostList::new(hosts))).collect();
+        PrioritySet::new(old.generation + 1, sets, &self.config(), &self.policy, Some(old))
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub fn pick(&self, wish: Wish<'_>, stats: &StatBlock<ClusterStats>) -> Option<Arc<Host>> {
         let members = self.current.load();
         let turns = self.turns.get_or_init(|| (0..=self.workers).map(|_| Turn::default()).collect());
         let turn = turns.get(current_shard()).or(turns.first())?;
-        let pick = policy.pick(&members, &mut turn.0.lock(), &mut || fastrand::u64(..))?;
+        let pick = self.policy.pick(&members, &mut turn.0.lock(), wish, &mut || fastrand::u64(..))?;
         if pick.panic {
             stats.inc(ClusterStats::LB_HEALTHY_PANIC);
         }
         Some(pick.host.clone())
     }
-}
-
-fn snapshot(generation: u64, priorities: Vec<Vec<Arc<Host>>>, config: &PriorityConfig) -> PrioritySet {
-    let sets: Box<[HostSet]> = priorities.into_iter().map(|hosts| HostSet::new(HostList::new(hosts))).collect();
-    PrioritySet { generation, loads: PriorityLoads::new(&sets, config), sets }
 }
 
 /// Hosts of `a` that are not in `b`.

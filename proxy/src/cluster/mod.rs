@@ -4,7 +4,7 @@
 //! or emptied later without touching them.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -14,12 +14,12 @@ pub use crate::route::RoutingPriority as Priority;
 
 use crate::config::ConfigSource;
 use crate::config::metadata::LazyMetadata;
-use crate::endpoint::{Host, HostSet};
+use crate::endpoint::{HealthFlags, Host, HostSet};
 use crate::http::http1;
 use crate::http::http2;
-use crate::lb::{Policy, PriorityConfig, PrioritySet};
+use crate::lb::{HashKind, Policy, PriorityConfig, PrioritySet, Wish};
 use crate::pool::connect::UpstreamSockets;
-use crate::stats::names::ClusterStats;
+use crate::stats::names::{ClusterStats, MaglevStats, RingHashStats};
 use crate::stats::{Gauge, StatBlock, StatTable, Stats};
 use crate::transport_socket::Upstream;
 
@@ -30,6 +30,7 @@ mod events;
 mod manager;
 mod members;
 mod original_dst;
+pub mod outlier;
 mod protocol_options;
 mod spec;
 #[cfg(test)]
@@ -83,6 +84,10 @@ pub struct Cluster {
     transport_match_names: Box<[Box<str>]>,
     breakers: Arc<CircuitBreakers>,
     hosts: Hosts,
+    outlier: Option<Box<outlier::Detector>>,
+    /// Only where the balancer is one of these; a block is there as long as somebody holds it.
+    ring_hash_stats: OnceLock<StatBlock<RingHashStats>>,
+    maglev_stats: OnceLock<StatBlock<MaglevStats>>,
     /// For clusters of type EDS.
     pub eds: Option<Box<EdsSpec>>,
 }
@@ -97,8 +102,8 @@ pub struct EdsSpec {
 
 /// Where hosts come from, and how one is picked.
 enum Hosts {
-    /// Static or resolved: a list that is published, and a policy.
-    Listed(Members, Policy),
+    /// Static or resolved: a list that is published, and a policy for it.
+    Listed(Members),
     OriginalDst(OriginalDst),
 }
 
@@ -130,8 +135,23 @@ impl Cluster {
             transport: Upstream::Raw,
             transport_matches: Box::default(),
             transport_match_names: Box::default(),
-            hosts: Hosts::Listed(Members::new(PriorityConfig::default(), 0), Policy::RoundRobin),
+            hosts: Hosts::Listed(Members::new(PriorityConfig::default(), Policy::RoundRobin, 0)),
+            outlier: None,
+            ring_hash_stats: OnceLock::new(),
+            maglev_stats: OnceLock::new(),
             eds: None,
+        }
+    }
+
+    /// `outlier_detection`, where it is configured.
+    pub fn outlier(&self) -> Option<&outlier::Detector> {
+        self.outlier.as_deref()
+    }
+
+    /// Tells outlier detection how it went with a host.
+    pub fn report(&self, host: &Arc<Host>, outcome: outlier::Outcome) {
+        if let Some(detector) = &self.outlier {
+            detector.report(host, outcome);
         }
     }
 
@@ -140,16 +160,20 @@ impl Cluster {
     /// # Errors
     /// When there is none: to be answered with 503 and the flag `UH`.
     pub fn choose_host(&self, context: &LbContext<'_>) -> Result<Arc<Host>, NoHost> {
-        let pick = || match &self.hosts {
-            Hosts::Listed(members, policy) => members.pick(policy, &self.stats),
+        let active = || self.stats.read_gauge(ClusterStats::UPSTREAM_RQ_ACTIVE);
+        let pick = |more: u32| match &self.hosts {
+            Hosts::Listed(members) => {
+                let turned_down = context.turned_down.saturating_add(more);
+                members.pick(Wish { hash: context.hash, turned_down, active: &active }, &self.stats)
+            }
             Hosts::OriginalDst(original_dst) => original_dst.choose(&self.name, context, &self.stats),
         };
-        let mut host = pick().ok_or(NoHost::NoHealthyUpstream)?;
-        for _ in 0..context.retry_attempts {
+        let mut host = pick(0).ok_or(NoHost::NoHealthyUpstream)?;
+        for more in 1..=context.retry_attempts {
             if !context.tried.contains(&host) {
                 break;
             }
-            host = pick().ok_or(NoHost::NoHealthyUpstream)?;
+            host = pick(more).ok_or(NoHost::NoHealthyUpstream)?;
         }
         Ok(host)
     }
@@ -157,9 +181,50 @@ impl Cluster {
     /// Replaces the hosts of all priorities, the first being priority 0, and returns those that are no longer there. Hosts
     /// that stay are to be the same objects. For the control thread; without effect on ORIGINAL_DST.
     pub fn publish(&self, priorities: Vec<Vec<Arc<Host>>>) -> Vec<Arc<Host>> {
-        let Hosts::Listed(members, _) = &self.hosts else { return Vec::new() };
+        let Hosts::Listed(members) = &self.hosts else { return Vec::new() };
+        if self.outlier.is_none() {
+            // Of a cluster before this one, which had it.
+            priorities.iter().flatten().for_each(|host| host.clear_flag(HealthFlags::FAILED_OUTLIER_CHECK));
+        }
         let change = members.publish(priorities);
-        let members = members.load();
+        if change.priorities > 0 {
+            self.stats.add(ClusterStats::MEMBERSHIP_CHANGE, change.priorities);
+        }
+        change.added.iter().for_each(|host| self.count_match(host));
+        self.show_membership(&members.load());
+        self.show_tables(members);
+        change.removed
+    }
+
+    /// Makes changes of hosts' health known to the balancer. For the control thread.
+    pub fn publish_health(&self) {
+        if let Hosts::Listed(members) = &self.hosts {
+            members.refresh();
+            self.show_membership(&members.load());
+            self.show_tables(members);
+        }
+    }
+
+    /// Sizes of the tables that hashes are looked up in; with several priorities those of the last, as in Envoy.
+    fn show_tables(&self, members: &Members) {
+        let Policy::Hash(policy) = members.policy() else { return };
+        let Some((size, fewest, most)) = members.load().tables.last().map(|table| table.size) else { return };
+        match policy.kind {
+            HashKind::Ring { .. } => {
+                let stats = self.ring_hash_stats.get_or_init(|| self.codec_stats("ring_hash_lb"));
+                stats.set(RingHashStats::SIZE, size);
+                stats.set(RingHashStats::MIN_HASHES_PER_HOST, fewest);
+                stats.set(RingHashStats::MAX_HASHES_PER_HOST, most);
+            }
+            HashKind::Maglev { .. } => {
+                let stats = self.maglev_stats.get_or_init(|| self.codec_stats("maglev_lb"));
+                stats.set(MaglevStats::MIN_ENTRIES_PER_HOST, fewest);
+                stats.set(MaglevStats::MAX_ENTRIES_PER_HOST, most);
+            }
+        }
+    }
+
+    fn show_membership(&self, members: &PrioritySet) {
         let show = |gauge: Gauge<ClusterStats>, of: fn(&HostSet) -> usize| {
             let sum = members.sets.iter().map(|set| of(set) as u64).sum();
             // A gauge that was never written costs no memory, and most clusters have no degraded hosts.
@@ -167,15 +232,13 @@ impl Cluster {
                 self.stats.set(gauge, sum);
             }
         };
-        if change.priorities > 0 {
-            self.stats.add(ClusterStats::MEMBERSHIP_CHANGE, change.priorities);
-        }
-        change.added.iter().for_each(|host| self.count_match(host));
         show(ClusterStats::MEMBERSHIP_TOTAL, |set| set.hosts.len());
         show(ClusterStats::MEMBERSHIP_HEALTHY, |set| set.healthy.len());
         show(ClusterStats::MEMBERSHIP_DEGRADED, |set| set.degraded.len());
         show(ClusterStats::MEMBERSHIP_EXCLUDED, |set| set.excluded);
-        change.removed
+        if let Some(detector) = &self.outlier {
+            detector.show_active(members.sets.iter().flat_map(|set| &*set.hosts));
+        }
     }
 
     /// Which transport socket a new host uses.
@@ -189,7 +252,7 @@ impl Cluster {
     /// All hosts, priority by priority.
     pub fn for_each_host(&self, mut visit: impl FnMut(&Arc<Host>)) {
         match &self.hosts {
-            Hosts::Listed(members, _) => members.load().sets.iter().flat_map(|set| &*set.hosts).for_each(visit),
+            Hosts::Listed(members) => members.load().sets.iter().flat_map(|set| &*set.hosts).for_each(visit),
             Hosts::OriginalDst(original_dst) => original_dst.hosts().iter().for_each(&mut visit),
         }
     }
@@ -197,7 +260,7 @@ impl Cluster {
     /// The hosts as they are now; none for ORIGINAL_DST.
     pub fn members(&self) -> Option<Arc<PrioritySet>> {
         match &self.hosts {
-            Hosts::Listed(members, _) => Some(Arc::clone(&members.load())),
+            Hosts::Listed(members) => Some(Arc::clone(&members.load())),
             Hosts::OriginalDst(_) => None,
         }
     }
@@ -205,7 +268,7 @@ impl Cluster {
     /// `load_assignment.policy` and `common_lb_config`.
     fn priority_config(&self) -> PriorityConfig {
         match &self.hosts {
-            Hosts::Listed(members, _) => members.config(),
+            Hosts::Listed(members) => members.config(),
             Hosts::OriginalDst(_) => PriorityConfig::default(),
         }
     }
@@ -217,7 +280,7 @@ impl Cluster {
 
     /// [`publish`](Self::publish) with another policy of the assignment.
     fn publish_with(&self, priorities: Vec<Vec<Arc<Host>>>, config: PriorityConfig) -> Vec<Arc<Host>> {
-        if let Hosts::Listed(members, _) = &self.hosts {
+        if let Hosts::Listed(members) = &self.hosts {
             members.set_config(config);
         }
         self.publish(priorities)
@@ -255,8 +318,8 @@ impl Cluster {
         settings
     }
 
-    fn codec_stats<T: StatTable>(&self, codec: &str) -> StatBlock<T> {
-        self.stats.registry().block_verbatim(&format!("{}{codec}", self.stats.prefix()))
+    fn codec_stats<T: StatTable>(&self, part: &str) -> StatBlock<T> {
+        self.stats.registry().block_verbatim(&format!("{}{part}", self.stats.prefix()))
     }
 
     /// The circuit breaker of one priority.
@@ -280,6 +343,8 @@ impl Cluster {
 pub struct LbContext<'a> {
     /// From the route's hash policies.
     pub hash: Option<u64>,
+    /// How many picks for this attempt were turned down already, for balancers that would give the same host again.
+    pub turned_down: u32,
     /// The downstream connection's restored original destination, for ORIGINAL_DST clusters.
     pub original_dst: Option<SocketAddr>,
     /// Request headers, for `use_http_header` of ORIGINAL_DST.

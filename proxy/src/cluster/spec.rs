@@ -88,7 +88,7 @@ impl Known {
         match known {
             Some(host) => {
                 host.weight.store(spec.weight, Ordering::Relaxed);
-                host.set_health(spec.health);
+                host.set_eds_health(spec.health);
                 host
             }
             None => Arc::new(spec.host(address)),

@@ -26,6 +26,9 @@ impl HealthFlags {
     pub const ACTIVE_HC_TIMEOUT: u32 = 1 << 8;
     pub const EDS_STATUS_DRAINING: u32 = 1 << 9;
 
+    /// Those that discovery sets.
+    pub const OF_EDS: u32 = Self::FAILED_EDS_HEALTH | Self::DEGRADED_EDS_HEALTH | Self::EDS_STATUS_DRAINING;
+
     const NAMES: [(u32, &'static str); 10] = [
         (Self::FAILED_ACTIVE_HC, "/failed_active_hc"),
         (Self::FAILED_OUTLIER_CHECK, "/failed_outlier_check"),

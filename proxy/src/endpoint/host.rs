@@ -1,10 +1,11 @@
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
 use super::{Health, HealthFlags};
+use crate::cluster::outlier::Monitor;
 use crate::config::metadata::LazyMetadata;
 use crate::net::Address;
 
@@ -34,6 +35,8 @@ pub struct Host {
     pub transport_socket_match: Option<u16>,
     pub metadata: Option<Arc<LazyMetadata>>,
     pub stats: HostStats,
+    /// What outlier detection knows of this host, from the first report on.
+    pub outlier: OnceLock<Box<Monitor>>,
     /// Only of the host of a LOGICAL_DNS cluster: where it is now.
     moves: Option<Box<ArcSwap<Addresses>>>,
 }
@@ -75,6 +78,7 @@ impl Host {
             transport_socket_match: None,
             metadata: None,
             stats: HostStats::default(),
+            outlier: OnceLock::new(),
             moves: None,
         }
     }
@@ -95,6 +99,20 @@ impl Host {
 
     pub fn set_health(&self, flags: HealthFlags) {
         self.health.store(flags.0, Ordering::Relaxed);
+    }
+
+    /// What discovery says of this host; what was found out about it otherwise stays.
+    pub fn set_eds_health(&self, flags: HealthFlags) {
+        let found_out = self.health_flags().0 & !HealthFlags::OF_EDS;
+        self.set_health(HealthFlags(found_out | flags.0 & HealthFlags::OF_EDS));
+    }
+
+    pub fn set_flag(&self, flag: u32) {
+        self.health.fetch_or(flag, Ordering::Relaxed);
+    }
+
+    pub fn clear_flag(&self, flag: u32) {
+        self.health.fetch_and(!flag, Ordering::Relaxed);
     }
 
     /// Where to connect to now.

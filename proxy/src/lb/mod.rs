@@ -4,10 +4,10 @@
 //! says exactly what is picked. The state of a picker belongs to one worker. Called by [`Cluster::choose_host`].
 //!
 //! A pick goes in Envoy's two steps: [`PriorityLoads`] chooses a priority and whether healthy, degraded or all hosts of it
-//! are eligible; then the [`Policy`] picks one of these. Hosts of different localities are one flat list.
+//! are eligible; then the [`Policy`] picks one of these. Hosts of different localities are one flat list. Policies that hash
+//! look the host up in a [`Table`] that is part of the snapshot.
 //!
-//! Deliberately missing, and refused when a cluster asks for it: ring hash, maglev, subsets, locality weights, zone
-//! awareness, slow start.
+//! Deliberately missing, and refused when a cluster asks for it: subsets, locality weights, zone awareness, slow start.
 //!
 //! [`Cluster::choose_host`]: crate::cluster::Cluster::choose_host
 
@@ -17,12 +17,17 @@ use smallvec::SmallVec;
 
 use crate::endpoint::{Host, HostList, HostSet};
 
+mod bounded;
 mod edf;
+mod hashing;
+#[cfg(test)]
+mod hashing_tests;
 mod least_request;
 mod priority;
 #[cfg(test)]
 mod tests;
 
+pub use hashing::{HashFunction, HashKind, HashPolicy, Table};
 pub use least_request::LeastRequest;
 pub use priority::{PriorityConfig, PriorityLoads};
 
@@ -39,6 +44,24 @@ pub enum Policy {
     /// Any, whatever the weights.
     Random,
     LeastRequest(LeastRequest),
+    /// By the hash of the request; without one any.
+    Hash(HashPolicy),
+}
+
+/// What of a request counts for its host.
+#[derive(Clone, Copy)]
+pub struct Wish<'a> {
+    pub hash: Option<u64>,
+    /// How many hosts were turned down for this attempt.
+    pub turned_down: u32,
+    /// Requests under way to the cluster.
+    pub active: &'a dyn Fn() -> u64,
+}
+
+impl Default for Wish<'_> {
+    fn default() -> Self {
+        Wish { hash: None, turned_down: 0, active: &|| 0 }
+    }
 }
 
 /// Which hosts of a priority are eligible.
@@ -67,6 +90,28 @@ pub struct PrioritySet {
     pub generation: u64,
     pub sets: Box<[HostSet]>,
     pub loads: PriorityLoads,
+    /// One for each priority, if the policy hashes.
+    pub tables: Box<[Arc<Table>]>,
+}
+
+impl PrioritySet {
+    /// A snapshot. What of `old` is still right is kept.
+    pub fn new(
+        generation: u64,
+        sets: Box<[HostSet]>,
+        config: &PriorityConfig,
+        policy: &Policy,
+        old: Option<&PrioritySet>,
+    ) -> Self {
+        let loads = PriorityLoads::new(&sets, config);
+        let table = |(priority, set): (usize, &HostSet)| {
+            let Policy::Hash(policy) = policy else { return None };
+            let hosts = if loads.in_panic(priority) { &set.hosts } else { &set.healthy };
+            Some(policy.table(hosts, old.and_then(|old| old.tables.get(priority))))
+        };
+        let tables = sets.iter().enumerate().map_while(table).collect();
+        PrioritySet { generation, loads, sets, tables }
+    }
 }
 
 /// What one worker remembers between picks.
@@ -95,7 +140,19 @@ pub struct Pick<'a> {
 
 impl Policy {
     /// The next host; none when the chosen priority has no eligible host.
-    pub fn pick<'a>(&self, set: &'a PrioritySet, state: &mut State, random: Random<'_>) -> Option<Pick<'a>> {
+    pub fn pick<'a>(
+        &self,
+        set: &'a PrioritySet,
+        state: &mut State,
+        wish: Wish<'_>,
+        random: Random<'_>,
+    ) -> Option<Pick<'a>> {
+        if let Policy::Hash(_) = self {
+            let hash = wish.hash.unwrap_or_else(&mut *random);
+            let (priority, _) = set.loads.choose(hash);
+            let host = set.tables.get(priority)?.choose(hash, wish.turned_down, wish.active)?;
+            return Some(Pick { host, panic: set.loads.in_panic(priority) });
+        }
         let (priority, eligible) = set.loads.choose(random());
         let hosts = eligible.of(set.sets.get(priority)?);
         let index = match self {

@@ -69,6 +69,11 @@ impl PriorityLoads {
         PriorityLoads(loads)
     }
 
+    /// All hosts of this priority are used, whatever their health.
+    pub fn in_panic(&self, priority: usize) -> bool {
+        self.0.get(priority).is_some_and(|load| load.panic)
+    }
+
     /// The priority of a request, and which of its hosts may serve it.
     pub fn choose(&self, random: u64) -> (usize, Eligible) {
         let mut left = (random % 100) as u32;

@@ -21,7 +21,7 @@ fn weights(weights: &[u32]) -> Vec<Arc<Host>> {
 
 fn set(priorities: Vec<Vec<Arc<Host>>>, config: &PriorityConfig) -> PrioritySet {
     let sets: Box<[HostSet]> = priorities.into_iter().map(|hosts| HostSet::new(HostList::new(hosts))).collect();
-    PrioritySet { generation: 1, loads: PriorityLoads::new(&sets, config), sets }
+    PrioritySet::new(1, sets, config, &Policy::Random, None)
 }
 
 fn one(hosts: Vec<Arc<Host>>) -> PrioritySet {
@@ -32,7 +32,7 @@ fn one(hosts: Vec<Arc<Host>>) -> PrioritySet {
 fn picks(policy: Policy, set: &PrioritySet, state: &mut State, random: &[u64], n: usize) -> Vec<u16> {
     let mut numbers = random.iter().copied().cycle();
     let mut next = move || numbers.next().unwrap();
-    (0..n).filter_map(|_| policy.pick(set, state, &mut next)?.host.address.port()).collect()
+    (0..n).filter_map(|_| policy.pick(set, state, Wish::default(), &mut next)?.host.address.port()).collect()
 }
 
 #[test]
@@ -220,11 +220,11 @@ fn weights_count_in_weighted_priority_health() {
 fn panic_uses_all_hosts_and_says_so() {
     let set = one(mixed((1, 0, 3)));
     let mut state = State::default();
-    let pick = Policy::RoundRobin.pick(&set, &mut state, &mut || 3).unwrap();
+    let pick = Policy::RoundRobin.pick(&set, &mut state, Wish::default(), &mut || 3).unwrap();
     assert!(pick.panic);
     assert_eq!(pick.host.health(), Health::Unhealthy);
     let calm = set_without_panic(mixed((1, 0, 3)));
-    let pick = Policy::RoundRobin.pick(&calm, &mut state, &mut || 3).unwrap();
+    let pick = Policy::RoundRobin.pick(&calm, &mut state, Wish::default(), &mut || 3).unwrap();
     assert!(!pick.panic);
     assert_eq!(pick.host.health(), Health::Healthy);
 }
@@ -275,7 +275,7 @@ proptest! {
         let usable = set.sets.iter().any(|set| !set.healthy.is_empty() || !set.degraded.is_empty());
         let (mut state, mut rng) = (State::default(), fastrand::Rng::with_seed(seed));
         for _ in 0..50 {
-            match policy.pick(&set, &mut state, &mut || rng.u64(..)) {
+            match policy.pick(&set, &mut state, Wish::default(), &mut || rng.u64(..)) {
                 Some(pick) => prop_assert!(pick.host.health() != Health::Unhealthy && !pick.panic),
                 None => prop_assert!(!usable),
             }
@@ -290,7 +290,7 @@ proptest! {
         let mut counts = vec![0u32; weight.len()];
         let rounds = 20;
         for _ in 0..sum * rounds {
-            let pick = Policy::RoundRobin.pick(&set, &mut state, &mut || rng.u64(..)).unwrap();
+            let pick = Policy::RoundRobin.pick(&set, &mut state, Wish::default(), &mut || rng.u64(..)).unwrap();
             counts[usize::from(pick.host.address.port().unwrap())] += 1;
         }
         for (count, weight) in counts.iter().zip(&weight) {
@@ -306,7 +306,7 @@ proptest! {
             let (mut state, mut rng) = (State::default(), fastrand::Rng::with_seed(seed));
             let mut counts = [0u32; 4];
             for _ in 0..4000 {
-                let pick = policy.pick(&set, &mut state, &mut || rng.u64(..)).unwrap();
+                let pick = policy.pick(&set, &mut state, Wish::default(), &mut || rng.u64(..)).unwrap();
                 counts[usize::from(pick.host.address.port().unwrap())] += 1;
             }
             // Eight standard deviations.

@@ -1,15 +1,18 @@
-//! `envoy.config.route.v3.RouteAction.HashPolicy`, as data: read and checked in full with the route, for load balancers that
-//! hash.
+//! `envoy.config.route.v3.RouteAction.HashPolicy`, and the hash that they make of a request, for load
+//! balancers that hash.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use twox_hash::XxHash64;
 use xds_protos::envoy::config::route::v3::route_action::{HashPolicy as Proto, hash_policy as pb};
 
 use super::unsupported;
 use crate::config::matcher::RegexSubstitution;
 use crate::config::values::optional_duration;
 use crate::config::{Path, Reject};
-use crate::http::FieldName;
+use crate::http::{FieldName, RequestHead};
 
 /// One source of a hash. Sources are combined in order; `terminal` ends the list once there is a hash.
 #[derive(Debug, Clone)]
@@ -74,6 +77,81 @@ impl HashPolicy {
             }
         };
         Ok(HashPolicy { source, terminal: *terminal })
+    }
+}
+
+/// What the hash policies of a route come to for one request.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct RequestHash {
+    pub hash: Option<u64>,
+    /// Cookies that were made up, each the value of a `set-cookie`.
+    pub cookies: Vec<String>,
+}
+
+impl RequestHash {
+    /// `remote` is where the client is, and `connection` names its connection: the addresses of both its ends.
+    pub fn of(
+        policies: &[HashPolicy],
+        head: &RequestHead,
+        remote: Option<IpAddr>,
+        connection: impl Fn() -> String,
+    ) -> Self {
+        let mut found = RequestHash::default();
+        for policy in policies {
+            let new = match &policy.source {
+                HashSource::Header { name, rewrite } => header(head, name, rewrite.as_deref()),
+                HashSource::Cookie(cookie) => match super::cookie(head, &cookie.name).filter(|value| !value.is_empty())
+                {
+                    Some(value) => Some(XxHash64::oneshot(0, value)),
+                    None => cookie.ttl.map(|ttl| {
+                        // The same on all streams of a connection, whichever of them is first.
+                        let value = format!("{:016x}", XxHash64::oneshot(0, connection().as_bytes()));
+                        found.cookies.push(cookie.set_cookie(&value, ttl));
+                        XxHash64::oneshot(0, value.as_bytes())
+                    }),
+                },
+                HashSource::ConnectionProperties { source_ip } => {
+                    remote.filter(|_| *source_ip).map(|ip| XxHash64::oneshot(0, ip.to_string().as_bytes()))
+                }
+                HashSource::QueryParameter(name) => {
+                    super::query_parameter(&head.path, name).map(|value| XxHash64::oneshot(0, value.as_bytes()))
+                }
+            };
+            if let Some(new) = new {
+                // Turned, or two equal sources would cancel each other out.
+                found.hash = Some(found.hash.map_or(0, |old| old.rotate_left(1)) ^ new);
+            }
+            if policy.terminal && found.hash.is_some() {
+                break;
+            }
+        }
+        found
+    }
+}
+
+/// All values of the header, whatever their order.
+fn header(head: &RequestHead, name: &FieldName, rewrite: Option<&RegexSubstitution>) -> Option<u64> {
+    let mut values: Vec<Cow<'_, [u8]>> = name.request(head).map(Cow::Borrowed).collect();
+    if let Some(rewrite) = rewrite {
+        values = values.iter().map(|value| Cow::Owned(rewrite.replace_all(value).into_owned())).collect();
+    }
+    values.sort();
+    (!values.is_empty()).then(|| XxHash64::oneshot(0, &values.concat()))
+}
+
+impl HashCookie {
+    fn set_cookie(&self, value: &str, ttl: Duration) -> String {
+        let mut out = format!("{}=\"{value}\"", self.name);
+        if ttl.as_secs() > 0 {
+            out += &format!("; Max-Age={}", ttl.as_secs());
+        }
+        if !self.path.is_empty() {
+            out += &format!("; Path={}", self.path);
+        }
+        for (name, value) in &self.attributes {
+            out += &if value.is_empty() { format!("; {name}") } else { format!("; {name}={value}") };
+        }
+        out + "; HttpOnly"
     }
 }
 

@@ -38,7 +38,7 @@ pub use counted::Counted;
 pub use domains::{DomainMatch, Domains, Duplicate};
 pub use explain::Explanation;
 pub use finalize::OwnReply;
-pub use hash_policy::{HashCookie, HashPolicy, HashSource};
+pub use hash_policy::{HashCookie, HashPolicy, HashSource, RequestHash};
 pub use header_matcher::HeaderMatcher;
 pub use matcher::{Mismatch, is_grpc};
 pub use per_filter::{FilterConfig, PerFilterConfig, PerFilterConfigs};

@@ -45,6 +45,7 @@ pub(super) fn check(proto: &pb::Cluster, path: &Path<'_>) -> Result<(), Reject> 
         wait_for_warm_on_init: _,
         cleanup_interval: _,
         eds_cluster_config: _,
+        outlier_detection: _,
         // Ignored: both say what to do when active health checking fails a host, and there is none.
         close_connections_on_host_health_failure: _,
         ignore_health_on_host_removal: _,
@@ -53,7 +54,6 @@ pub(super) fn check(proto: &pb::Cluster, path: &Path<'_>) -> Result<(), Reject> 
         stats_matcher,
         per_connection_buffer_high_watermark_timeout,
         health_checks,
-        outlier_detection,
         lb_subset_config,
         filters,
         lrs_server,
@@ -71,7 +71,6 @@ pub(super) fn check(proto: &pb::Cluster, path: &Path<'_>) -> Result<(), Reject> 
         (stats_matcher.is_some(), "stats_matcher"),
         (watermark_timeout.is_some_and(|d| *d != Default::default()), "per_connection_buffer_high_watermark_timeout"),
         (!health_checks.is_empty(), "health_checks"),
-        (outlier_detection.is_some(), "outlier_detection"),
         // Without selectors Envoy makes no subsets.
         (lb_subset_config.as_ref().is_some_and(|subset| !subset.subset_selectors.is_empty()), "lb_subset_config"),
         (!filters.is_empty(), "filters"),
@@ -97,7 +96,7 @@ fn check_common_lb_config(proto: Option<&pb::cluster::CommonLbConfig>, path: &Pa
         // Ignored: there are no active health checks to wait for.
         ignore_new_hosts_until_first_hc: _,
         close_connections_on_host_set_change,
-        // Ignored: for ring hash and maglev only, which are refused.
+        // Used by `policy`.
         consistent_hashing_lb_config: _,
         // Ignored: for sessions that are bound to a host, which are refused where they are configured.
         override_host_status: _,

@@ -3,7 +3,7 @@
 //! [`fields`] lists every field and what becomes of it; the other modules read groups of them.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::HeaderName;
@@ -15,6 +15,7 @@ use xds_protos::envoy::extensions::clusters::dns::v3::DnsCluster;
 
 use super::dns::DnsSpec;
 use super::members::Members;
+use super::outlier::{Detector, OutlierConfig};
 use super::spec::{EndpointSpec, Known, Target, by_priority};
 use super::{CircuitBreakers, Cluster, EdsSpec, Hosts, OriginalDst, UpstreamProtocol};
 use crate::config::metadata::LazyMetadata;
@@ -28,6 +29,7 @@ mod breakers;
 mod dns;
 mod endpoints;
 mod fields;
+mod hashing;
 mod http_options;
 mod policy;
 #[cfg(test)]
@@ -123,6 +125,14 @@ pub(super) fn build(
         }
         _ => None,
     };
+    let outlier = match &proto.outlier_detection {
+        Some(proto) => {
+            let config = OutlierConfig::build(proto, &path.field("outlier_detection"), &cx)?;
+            let stats = cx.stats.block(&format!("{scope}.outlier_detection"));
+            Some(Box::new(Detector::new(config, name.clone(), stats, cx.clusters.outlier_log())))
+        }
+        None => None,
+    };
     let (hosts, first, dns) = hosts(proto, discovery, chosen, endpoints, old, path, &cx)?;
 
     let at = path.field("circuit_breakers");
@@ -140,6 +150,9 @@ pub(super) fn build(
         transport_matches,
         transport_match_names: matches.names(),
         hosts,
+        outlier,
+        ring_hash_stats: OnceLock::new(),
+        maglev_stats: OnceLock::new(),
         eds,
         observability_name,
         stats,
@@ -234,7 +247,7 @@ fn hosts(
     let assignment = proto.load_assignment.as_ref();
     let at = path.field("load_assignment");
     let config = endpoints::priorities(assignment.and_then(|a| a.policy.as_ref()), threshold, &at.field("policy"))?;
-    let members = Hosts::Listed(Members::new(config, cx.options.concurrency), policy);
+    let members = Hosts::Listed(Members::new(config, policy, cx.options.concurrency));
     if let Discovery::Eds(_) = discovery {
         if assignment.is_some() {
             return Err(at.reject("not for clusters of type EDS, whose assignment is discovered"));

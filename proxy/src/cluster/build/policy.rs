@@ -4,12 +4,13 @@ use xds_protos::envoy::config::cluster::v3 as pb;
 use xds_protos::envoy::config::cluster::v3::cluster::{DiscoveryType, LbConfig, LbPolicy};
 use xds_protos::envoy::config::core::v3::RuntimeDouble;
 use xds_protos::envoy::extensions::load_balancing_policies::common::v3::{LocalityLbConfig, SlowStartConfig};
-use xds_protos::envoy::extensions::load_balancing_policies::{least_request, random, round_robin};
+use xds_protos::envoy::extensions::load_balancing_policies::{least_request, maglev, random, round_robin};
 
 use super::ClusterCx;
 use super::fields::refuse;
+use super::hashing::{self, unknown_function};
 use crate::config::{Path, Reject, values};
-use crate::lb::{LeastRequest, Policy};
+use crate::lb::{HashFunction, LeastRequest, Policy};
 
 /// What picks hosts: a policy, or the cluster itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,6 +38,7 @@ pub(super) fn build(proto: &pb::Cluster, path: &Path<'_>, cx: &ClusterCx<'_>) ->
 
 fn from_enum(proto: &pb::Cluster, path: &Path<'_>, cx: &ClusterCx<'_>) -> Result<Chosen, Reject> {
     let at = path.field("lb_policy");
+    let common = path.field("common_lb_config");
     // A configuration for another policy than the chosen one has no effect in Envoy either.
     let policy = match LbPolicy::try_from(proto.lb_policy) {
         Ok(LbPolicy::RoundRobin) => {
@@ -64,8 +66,26 @@ fn from_enum(proto: &pb::Cluster, path: &Path<'_>, cx: &ClusterCx<'_>) -> Result
         Ok(LbPolicy::LoadBalancingPolicyConfig) => {
             return Err(path.field("load_balancing_policy").reject("expected a policy, got none"));
         }
-        Ok(other @ (LbPolicy::RingHash | LbPolicy::Maglev)) => {
-            return Err(at.reject(format_args!("{} is not supported yet", other.as_str_name())));
+        Ok(LbPolicy::RingHash) => {
+            let config = match &proto.lb_config {
+                Some(LbConfig::RingHashLbConfig(config)) => *config,
+                _ => Default::default(),
+            };
+            let path = path.field("ring_hash_lb_config");
+            let function = match pb::cluster::ring_hash_lb_config::HashFunction::try_from(config.hash_function) {
+                Ok(pb::cluster::ring_hash_lb_config::HashFunction::XxHash) => HashFunction::XxHash,
+                Ok(pb::cluster::ring_hash_lb_config::HashFunction::MurmurHash2) => HashFunction::MurmurHash2,
+                Err(_) => return Err(unknown_function(config.hash_function, &path)),
+            };
+            let kind = hashing::ring(config.minimum_ring_size, config.maximum_ring_size, function, &path)?;
+            hashing::from_cluster(kind, proto, &common)?
+        }
+        Ok(LbPolicy::Maglev) => {
+            let size = match &proto.lb_config {
+                Some(LbConfig::MaglevLbConfig(config)) => config.table_size,
+                _ => None,
+            };
+            hashing::from_cluster(hashing::maglev(size, &path.field("maglev_lb_config"))?, proto, &common)?
         }
         Err(_) => return Err(at.reject(format_args!("unknown policy {}", proto.lb_policy))),
     };
@@ -96,6 +116,16 @@ fn from_list(proto: &pb::LoadBalancingPolicy, path: &Path<'_>, cx: &ClusterCx<'_
             }
             "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest" => {
                 Policy::LeastRequest(least_request(&values::decode(config, &at)?, &at, cx)?)
+            }
+            "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash" => {
+                hashing::ring_hash(&values::decode(config, &at)?, &at)?
+            }
+            "envoy.extensions.load_balancing_policies.maglev.v3.Maglev" => {
+                let maglev::v3::Maglev { table_size, consistent_hashing_lb_config, locality_weighted_lb_config } =
+                    values::decode(config, &at)?;
+                refuse(&[(locality_weighted_lb_config.is_some(), "locality_weighted_lb_config")], &at)?;
+                let kind = hashing::maglev(table_size, &at)?;
+                hashing::consistent(kind, consistent_hashing_lb_config.as_ref(), (false, None), &at)?
             }
             "envoy.extensions.load_balancing_policies.cluster_provided.v3.ClusterProvided" => {
                 return Ok(Chosen::ClusterProvided);

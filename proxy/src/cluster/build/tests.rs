@@ -266,7 +266,7 @@ fn lb_policy(name: &str, fields: &str) -> String {
 fn a_policy_has_two_forms() {
     use crate::lb::{LeastRequest, Policy};
     let policy = |yaml: &str| match &cluster(yaml).hosts {
-        super::Hosts::Listed(_, policy) => *policy,
+        super::Hosts::Listed(members) => *members.policy(),
         super::Hosts::OriginalDst(_) => panic!("ORIGINAL_DST"),
     };
     assert_eq!(policy(&with("")), Policy::RoundRobin);
@@ -289,7 +289,7 @@ fn a_policy_has_two_forms() {
         "lb_policy: LEAST_REQUEST, least_request_lb_config: {active_request_bias: {default_value: -1, runtime_key: k}}";
     assert_eq!(policy(&with(negative)), Policy::LeastRequest(LeastRequest::default()));
     let first_known = "lb_policy: RANDOM, load_balancing_policy: {policies: [{typed_extension_config: {name: x, typed_config: \
-        {'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.maglev.v3.Maglev}}}, {typed_extension_config: \
+        {'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.subset.v3.Subset}}}, {typed_extension_config: \
         {name: x, typed_config: {'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin}}}]}";
     assert_eq!(policy(&with(first_known)), Policy::RoundRobin);
 }
@@ -306,10 +306,11 @@ fn refusals() -> Vec<(String, String, &'static str)> {
         (with("type: EDS"), "c.eds_cluster_config".into(), "expected one for a cluster of type EDS"),
         (with("eds_cluster_config: {}"), "c.eds_cluster_config".into(), "only for clusters of type EDS"),
         (with("cluster_type: {name: foo}"), "c.cluster_type".into(), "expected envoy.clusters.dns, got \"foo\""),
-        (with("outlier_detection: {}"), "c.outlier_detection".into(), "not supported yet"),
+        (with("outlier_detection: {max_ejection_percent: 101}"), "c.outlier_detection.max_ejection_percent".into(), "up to 100"),
+        (with("outlier_detection: {detect_degraded_hosts: true}"), "c.outlier_detection.detect_degraded_hosts".into(), "not supported yet"),
         (with("filters: [{name: x}]"), "c.filters".into(), "not supported yet"),
-        (with("lb_policy: RING_HASH"), "c.lb_policy".into(), "RING_HASH is not supported yet"),
-        (with("lb_policy: MAGLEV"), "c.lb_policy".into(), "MAGLEV is not supported yet"),
+        (with("lb_policy: RING_HASH, ring_hash_lb_config: {minimum_ring_size: 9, maximum_ring_size: 8}"), "c.ring_hash_lb_config.minimum_ring_size".into(), "got 9"),
+        (with("lb_policy: MAGLEV, maglev_lb_config: {table_size: 65536}"), "c.maglev_lb_config.table_size".into(), "a prime number"),
         (with("lb_policy: CLUSTER_PROVIDED"), "c.lb_policy".into(), "only for clusters of type ORIGINAL_DST"),
         (with("lb_policy: LOAD_BALANCING_POLICY_CONFIG"), "c.load_balancing_policy".into(), "expected a policy"),
         (with("load_balancing_policy: {}"), "c.load_balancing_policy.policies".into(), "expected a policy"),

@@ -7,14 +7,17 @@ use std::time::Instant;
 use http::HeaderName;
 
 use super::{Outcome, RouterStream};
+use crate::cluster::outlier;
 use crate::cluster::{Cluster, Permit};
 use crate::endpoint::Host;
 use crate::http::lookup::find;
 use crate::http::{RequestHead, ResetReason, ResponseHead};
 use crate::http_filters::LocalReply;
+use crate::network::http_connection_manager::is_grpc;
 use crate::route::Counted;
 use crate::stats::names::ClusterStats;
 
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 const X_ENVOY_UPSTREAM_CANARY: HeaderName = HeaderName::from_static("x-envoy-upstream-canary");
 
@@ -127,7 +130,9 @@ impl Accounting {
             (ResetReason::ProtocolError, false) => stats.inc(ClusterStats::UPSTREAM_CX_PROTOCOL_ERROR),
             _ => {}
         }
-        if !self.answered {
+        if self.answered {
+            self.cluster.report(&self.host, outlier::Outcome::Failed);
+        } else {
             self.answered = true;
             self.host.stats.rq_error.fetch_add(1, Ordering::Relaxed);
         }
@@ -179,6 +184,27 @@ pub fn local_failure<S: RouterStream>(cluster: &Arc<Cluster>, stream: &S, reply:
         count_code(cluster, &info.upstream.counted, reply.status.as_u16(), is_internal(head), false);
     });
     reply.into()
+}
+
+/// What outlier detection takes a response for: a gRPC status in the head counts as the HTTP status that is like it.
+pub fn outlier_status(request: &RequestHead, head: &ResponseHead) -> u16 {
+    match head.headers.get(GRPC_STATUS).filter(|_| is_grpc(&request.headers)) {
+        Some(status) => match status.to_str().ok().and_then(|status| status.parse().ok()).unwrap_or(2_u32) {
+            0 => 200,
+            1 => 499,
+            3 | 9 | 11 => 400,
+            4 => 504,
+            5 => 404,
+            6 | 10 => 409,
+            7 => 403,
+            8 => 429,
+            12 => 501,
+            14 => 503,
+            16 => 401,
+            _ => 500,
+        },
+        None => head.status.as_u16(),
+    }
 }
 
 /// The request comes from inside (`x-envoy-internal`).

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderName, HeaderValue, Method};
 
 use super::accounting::{self, Accounting};
@@ -14,6 +14,7 @@ use super::exchange::Exchange;
 use super::retry::RetryState;
 use super::tries::{Tries, TryTimer};
 use super::{Outcome, RouterConfig, RouterStream, Timeouts, replies, timeouts};
+use crate::cluster::outlier;
 use crate::cluster::{Cluster, WantedProtocol};
 use crate::endpoint::Host;
 use crate::http::{Body, RequestHead, ResetReason, ResponseHead};
@@ -34,6 +35,8 @@ pub struct Call<'a, S> {
     pub action: &'a RouteAction,
     pub cluster: &'a Arc<Cluster>,
     pub timeouts: Timeouts,
+    /// To be set with a response of the upstream.
+    pub cookies: &'a [String],
 }
 
 /// A response's head, and the rest behind it.
@@ -164,9 +167,16 @@ impl<S: RouterStream> Call<'_, S> {
             tries.told();
         }
         match head {
-            Ok(Ok(head)) => Ok(Answer { head, exchange, timer: timer.and_then(TryTimer::answered) }),
+            Ok(Ok(head)) => {
+                let status = stream.with(|request, _| accounting::outlier_status(request, &head));
+                cluster.report(host, outlier::Outcome::Response(status));
+                Ok(Answer { head, exchange, timer: timer.and_then(TryTimer::answered) })
+            }
             Ok(Err(error)) => {
                 let untouched = exchange.untouched_body();
+                if untouched.is_none() {
+                    cluster.report(host, outlier::Outcome::Failed);
+                }
                 exchange.failed(&error);
                 let reply = replies::reset_before_response(&error, number > 1);
                 Err(Box::new(Failed { reply, reason: error.reason, started: error.request_written, untouched }))
@@ -176,6 +186,7 @@ impl<S: RouterStream> Call<'_, S> {
                     super::tries::TryExpired::Total => ClusterStats::UPSTREAM_RQ_PER_TRY_TIMEOUT,
                     super::tries::TryExpired::Idle => ClusterStats::UPSTREAM_RQ_PER_TRY_IDLE_TIMEOUT,
                 });
+                cluster.report(host, outlier::Outcome::TimedOut);
                 exchange.idled();
                 let reply = replies::try_timeout(which);
                 Err(Box::new(Failed { reply, reason: ResetReason::LocalReset, started: true, untouched: None }))
@@ -196,10 +207,14 @@ impl<S: RouterStream> Call<'_, S> {
             pool::lease(cluster, host, options, wanted, action.priority).await
         };
         waiting.over();
+        if lease.is_ok() {
+            cluster.report(host, outlier::Outcome::Connected);
+        }
         lease.map_err(|error| {
             let reason = match &error {
                 LeaseError::Overflow => ResetReason::Overflow,
                 LeaseError::Connect { reason, transport_failure } => {
+                    cluster.report(host, outlier::Outcome::Failed);
                     stream.with(|_, info| info.upstream.transport_failure_reason.clone_from(transport_failure));
                     *reason
                 }
@@ -228,6 +243,11 @@ impl<S: RouterStream> Call<'_, S> {
             }
             if route.virtual_host().include_attempt_count_in_response {
                 head.headers.insert(X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(info.upstream.attempts));
+            }
+            for cookie in self.cookies {
+                if let Ok(value) = HeaderValue::from_str(cookie) {
+                    head.headers.append(SET_COOKIE, value);
+                }
             }
             // What formats in added headers may print.
             info.response_code = head.status.as_u16();

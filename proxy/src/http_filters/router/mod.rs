@@ -33,8 +33,9 @@ use crate::cluster::{Cluster, LbContext};
 use crate::endpoint::Host;
 use crate::http::{Body, RequestHead, ResponseHead, StreamCtl};
 use crate::http_filters::LocalReply;
-use crate::route::{Action, Counted, RouteAction, RouteMatch};
+use crate::route::{Action, Counted, RequestHash, RouteAction, RouteMatch};
 use crate::stats::names::{ClusterStats, RouterStats};
+use crate::stream_info::StreamInfo;
 
 use attempt::{Call, Failed};
 
@@ -113,8 +114,9 @@ async fn forward<S: RouterStream>(
     stream.set_timeouts(&timeouts);
     stream.set_upstream_duration(cluster.http.max_stream_duration);
 
-    let call = Call { config, stream, route, action, cluster: &cluster, timeouts };
-    let Some(mut host) = stream.with(|head, info| choose_host(&cluster, head, info)) else {
+    let hash = stream.with(|head, info| request_hash(action, head, info));
+    let call = Call { config, stream, route, action, cluster: &cluster, timeouts, cookies: &hash.cookies };
+    let Some(mut host) = stream.with(|head, info| choose_host(&cluster, head, info, hash.hash, 0)) else {
         return call.no_host();
     };
     let mut tries = call.prepare(&host, &mut body);
@@ -158,7 +160,9 @@ async fn forward<S: RouterStream>(
         Box::pin(tokio::time::sleep(wait)).await;
         let next = tries.as_ref().and_then(|tries| {
             stream.with(|head, info| {
-                tries.choose_host(&info.upstream.hosts_attempted, || choose_host(&cluster, head, info))
+                tries.choose_host(&info.upstream.hosts_attempted, |turned_down| {
+                    choose_host(&cluster, head, info, hash.hash, turned_down)
+                })
             })
         });
         match next {
@@ -187,6 +191,9 @@ pub fn timed_out(
         }
     }
     if let Some(host) = &info.upstream.host {
+        if let Some(cluster) = &info.cluster {
+            cluster.report(host, crate::cluster::outlier::Outcome::TimedOut);
+        }
         host.stats.rq_timeout.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
     let mut reply = replies::request_timeout();
@@ -196,11 +203,28 @@ pub fn timed_out(
     reply
 }
 
-fn choose_host(cluster: &Arc<Cluster>, head: &RequestHead, info: &crate::stream_info::StreamInfo) -> Option<Arc<Host>> {
+fn request_hash(action: &RouteAction, head: &RequestHead, info: &StreamInfo) -> RequestHash {
+    if action.hash_policy.is_empty() {
+        return RequestHash::default();
+    }
+    let remote = info.remote_address();
+    let connection =
+        || format!("{}{}", info.connection.remote_address.borrow(), info.connection.local_address.borrow());
+    RequestHash::of(&action.hash_policy, head, remote.socket().map(|socket| socket.ip()), connection)
+}
+
+fn choose_host(
+    cluster: &Arc<Cluster>,
+    head: &RequestHead,
+    info: &StreamInfo,
+    hash: Option<u64>,
+    turned_down: u32,
+) -> Option<Arc<Host>> {
     let connection = &info.connection;
     let original_dst =
         connection.local_address_restored.get().then(|| connection.local_address.borrow().socket()).flatten();
-    cluster.choose_host(&LbContext { original_dst, headers: Some(&head.headers), ..LbContext::default() }).ok()
+    let headers = Some(&head.headers);
+    cluster.choose_host(&LbContext { hash, turned_down, original_dst, headers, ..LbContext::default() }).ok()
 }
 
 impl From<LocalReply> for Outcome {

@@ -128,13 +128,17 @@ impl Tries {
     }
 
     /// A host for the next attempt: of several picks the first that the policy does not turn down, else the last.
-    pub fn choose_host(&self, tried: &[Arc<Host>], mut pick: impl FnMut() -> Option<Arc<Host>>) -> Option<Arc<Host>> {
-        let mut host = pick()?;
-        for _ in 0..self.state.host_picks() {
+    pub fn choose_host(
+        &self,
+        tried: &[Arc<Host>],
+        mut pick: impl FnMut(u32) -> Option<Arc<Host>>,
+    ) -> Option<Arc<Host>> {
+        let mut host = pick(0)?;
+        for turned_down in 1..=self.state.host_picks() {
             if !self.state.rejects_host(&host, tried) {
                 break;
             }
-            host = pick()?;
+            host = pick(turned_down)?;
         }
         Some(host)
     }

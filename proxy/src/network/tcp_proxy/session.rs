@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::TcpProxy;
 use super::relay::{Ended, Progress, Side, relay};
 use crate::access_log::{AccessLogType, LogContext};
+use crate::cluster::outlier::Outcome;
 use crate::cluster::{Cluster, LbContext, Permit, Priority};
 use crate::endpoint::Host;
 use crate::net::{Io, Socket};
@@ -172,11 +173,17 @@ impl Session {
         let options = ConnectOptions { source: self.info.upstream_source.get(), ..ConnectOptions::default() };
         match connect::connect(cluster, host, &options).await {
             Ok(mut connected) => {
+                cluster.report(host, Outcome::ConnectedFinally);
                 self.connected(&mut connected);
                 Ok(connected)
             }
             Err(error) => {
                 stats.inc(ClusterStats::UPSTREAM_RQ_PENDING_FAILURE_EJECT);
+                match &error {
+                    ConnectError::Timeout => cluster.report(host, Outcome::TimedOut),
+                    ConnectError::Remote(_) | ConnectError::Transport(_) => cluster.report(host, Outcome::Failed),
+                    ConnectError::Local(_) => {}
+                }
                 Err(Some(error))
             }
         }
