@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use outrigger::endpoint::{Host, HostList, HostSet};
-use outrigger::lb::{LeastRequest, Policy, PriorityConfig, PriorityLoads, PrioritySet, State};
+use outrigger::lb::{LeastRequest, Policy, PriorityConfig, PrioritySet, State, Wish};
 use outrigger::net::Address;
 
 fn hosts(count: u32, weight: impl Fn(u32) -> u32) -> PrioritySet {
@@ -15,7 +15,7 @@ fn hosts(count: u32, weight: impl Fn(u32) -> u32) -> PrioritySet {
         Arc::new(Host::new(Address::Ip(([10, a, b, c], 8080).into()), "".into(), weight(n)))
     };
     let sets: Box<[HostSet]> = Box::new([HostSet::new(HostList::new((0..count).map(host).collect()))]);
-    PrioritySet { generation: 1, loads: PriorityLoads::new(&sets, &PriorityConfig::default()), sets }
+    PrioritySet::new(1, sets, &PriorityConfig::default(), &Policy::RoundRobin, None)
 }
 
 /// Every host is picked, and by round robin equally often.
@@ -25,7 +25,7 @@ fn check(policy: Policy, set: &PrioritySet, count: u32) {
     let rounds = if policy == Policy::RoundRobin { 2 } else { 40 };
     let mut picked = vec![0_u32; count as usize];
     for _ in 0..count * rounds {
-        let pick = policy.pick(set, &mut state, &mut || rng.u64(..)).expect("a host");
+        let pick = policy.pick(set, &mut state, Wish::default(), &mut || rng.u64(..)).expect("a host");
         let ip = pick.host.address.ip().map(|ip| ip.to_string()).expect("an address");
         let octets: Vec<u32> = ip.split('.').skip(1).map(|octet| octet.parse().expect("a number")).collect();
         picked[(octets[0] << 16 | octets[1] << 8 | octets[2]) as usize] += 1;
@@ -64,7 +64,7 @@ fn bench(group: &mut Group<'_>, policy: Policy, set: &PrioritySet, count: u32) {
     let mut state = State::default();
     let mut rng = fastrand::Rng::with_seed(7);
     group.bench_function(BenchmarkId::from_parameter(count), |b| {
-        b.iter(|| policy.pick(black_box(set), &mut state, &mut || rng.u64(..)).is_some());
+        b.iter(|| policy.pick(black_box(set), &mut state, Wish::default(), &mut || rng.u64(..)).is_some());
     });
 }
 
