@@ -14,10 +14,12 @@ use xds_protos::envoy::extensions::filters::network::http_connection_manager::v3
 use crate::access_log;
 use crate::config::{BuildCx, Path, Reject};
 use crate::formatter::LineFormat;
-use crate::http_filters::HttpFilter;
 use crate::http_filters::router::RouterConfig;
+use crate::http_filters::{self, FilterCx, HttpFilter};
 use crate::listener::filters::{self, ListenerFilter};
-use crate::network::{BuiltFilter, ListenerCx, direct_response, echo, http_connection_manager, tcp_proxy};
+use crate::network::{
+    BuiltFilter, ListenerCx, direct_response, echo, http_connection_manager, local_ratelimit, rbac, tcp_proxy,
+};
 use crate::route::FilterConfig;
 use crate::transport_socket::{Downstream, TransportCx, Upstream, raw_buffer, tls};
 
@@ -106,6 +108,20 @@ pub static NETWORK_FILTERS: &[Extension<BuildNetworkFilter>] = &[
         build: http_connection_manager::build,
         level: Level::Partial,
         note: "no HTTP/3, no tracers, no scoped routes",
+    },
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
+        name: "envoy.filters.network.local_ratelimit",
+        build: local_ratelimit::build,
+        level: Level::Partial,
+        note: "no share_key",
+    },
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC",
+        name: "envoy.filters.network.rbac",
+        build: rbac::build,
+        level: Level::Partial,
+        note: "decides before the first byte; no CONTINUOUS, and what the HTTP filter has not",
     },
     Extension {
         type_url: "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
@@ -206,19 +222,44 @@ pub enum HttpFilterKind {
     Router(Arc<RouterConfig>),
 }
 
-/// `scope` is the connection manager's, `http.<stat_prefix>`.
-pub type BuildHttpFilter = fn(&Any, &Path<'_>, &str, &BuildCx) -> Result<HttpFilterKind, Reject>;
+pub type BuildHttpFilter = fn(&Any, &Path<'_>, &FilterCx<'_>) -> Result<HttpFilterKind, Reject>;
 
-pub static HTTP_FILTERS: &[Extension<BuildHttpFilter>] = &[Extension {
-    type_url: "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-    name: "envoy.filters.http.router",
-    build: |config, path, scope, cx| {
-        let message = crate::config::values::decode(config, path)?;
-        Ok(HttpFilterKind::Router(Arc::new(RouterConfig::build(&message, path, scope, cx)?)))
+/// What builds the override of a route for a filter.
+pub type BuildRouteConfig = fn(&Any, &Path<'_>, &BuildCx) -> Result<FilterConfig, Reject>;
+
+pub static HTTP_FILTERS: &[Extension<BuildHttpFilter>] = &[
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+        name: "envoy.filters.http.local_ratelimit",
+        build: |config, path, cx| Ok(HttpFilterKind::Filter(http_filters::local_ratelimit::build(config, path, cx)?)),
+        level: Level::Partial,
+        note: "no descriptors, shares of a cluster's limit and retry-after",
     },
-    level: Level::Partial,
-    note: "no hedging and retry priorities; no upstream HTTP filters, no upstream access log",
-}];
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+        name: "envoy.filters.http.rbac",
+        build: |config, path, cx| Ok(HttpFilterKind::Filter(http_filters::rbac::build(config, path, cx)?)),
+        level: Level::Partial,
+        note: "no matcher API, CEL conditions, filter state, audit loggers, custom principals and permissions",
+    },
+    Extension {
+        type_url: "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+        name: "envoy.filters.http.router",
+        build: |config, path, cx| {
+            let message = crate::config::values::decode(config, path)?;
+            Ok(HttpFilterKind::Router(Arc::new(RouterConfig::build(&message, path, cx.scope, cx.build)?)))
+        },
+        level: Level::Partial,
+        note: "no hedging and retry priorities; no upstream HTTP filters, no upstream access log",
+    },
+];
+
+/// The overrides that routes may have, by their type: which filter one is for is its name in the connection manager, which a
+/// route table does not know.
+static ROUTE_CONFIGS: &[(&str, BuildRouteConfig)] = &[
+    ("envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", http_filters::local_ratelimit::build_route),
+    ("envoy.extensions.filters.http.rbac.v3.RBACPerRoute", http_filters::rbac::build_route),
+];
 
 /// Builds one entry of `http_filters`; `None` for an optional filter that is not known here.
 ///
@@ -227,8 +268,7 @@ pub static HTTP_FILTERS: &[Extension<BuildHttpFilter>] = &[Extension {
 pub fn http_filter(
     filter: &HttpFilterProto,
     path: &Path<'_>,
-    scope: &str,
-    cx: &BuildCx,
+    cx: &FilterCx<'_>,
 ) -> Result<Option<HttpFilterKind>, Reject> {
     let config = match &filter.config_type {
         Some(http_filter::ConfigType::TypedConfig(config)) => Some(config),
@@ -239,7 +279,7 @@ pub fn http_filter(
     };
     let at = path.field("typed_config");
     match find(HTTP_FILTERS, config, &at) {
-        Ok((entry, config)) => (entry.build)(&config, &at, scope, cx).map(Some),
+        Ok((entry, config)) => (entry.build)(&config, &at, cx).map(Some),
         Err(_) if filter.is_optional => Ok(None),
         Err(reject) => Err(reject),
     }
@@ -272,14 +312,14 @@ pub static ACCESS_LOGGERS: &[Extension<BuildAccessLogger>] = &[
     },
 ];
 
-/// Builds an override of `typed_per_filter_config` for the filter of this name; `None` when no filter of ours takes one.
+/// Builds an override of `typed_per_filter_config`; `None` when no filter of ours takes one of this type.
 ///
 /// # Errors
 /// When the configuration is refused.
-pub fn filter_config(name: &str, config: &Any, path: &Path<'_>) -> Result<Option<FilterConfig>, Reject> {
-    // The filters of HTTP_FILTERS so far have no per-route configuration.
-    let (_, _, _) = (name, config, path);
-    Ok(None)
+pub fn filter_config(config: &Any, path: &Path<'_>, cx: &BuildCx) -> Result<Option<FilterConfig>, Reject> {
+    let config = unwrap_typed_struct(config, path)?;
+    let known = ROUTE_CONFIGS.iter().find(|(message, _)| same_message(message, &config.type_url));
+    known.map(|(_, build)| build(&config, path, cx)).transpose()
 }
 
 /// One extension as lists show it: `--version`, `/server_info`, the README.

@@ -12,10 +12,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use prost_types::Value;
+use prost_types::value::Kind;
+use xds_protos::envoy::config::core::v3::Metadata;
+
 use crate::cluster::Cluster;
 use crate::endpoint::Host;
 use crate::http::Protocol;
 use crate::net::Address;
+use crate::network::local_ratelimit::TokenBucket;
 use crate::route::{Counted, RouteMatch};
 use crate::transport_socket::UpstreamSource;
 
@@ -224,6 +229,8 @@ pub struct ConnectionInfo {
     pub direction: TrafficDirection,
     /// What upstream connections made for this one are bound to (`original_src`).
     pub upstream_source: Cell<Option<UpstreamSource>>,
+    /// The connection's own bucket (`local_rate_limit_per_downstream_connection`), once a request asked for it.
+    pub rate_limit: OnceCell<TokenBucket>,
 }
 
 /// How a connection ended on the wire (`%DOWNSTREAM_DETECTED_CLOSE_TYPE%`, `%UPSTREAM_DETECTED_CLOSE_TYPE%`).
@@ -280,6 +287,7 @@ impl ConnectionInfo {
             bytes_sent: Cell::new(0),
             direction,
             upstream_source: Cell::new(None),
+            rate_limit: OnceCell::new(),
         }
     }
 }
@@ -358,6 +366,8 @@ pub struct StreamInfo {
     pub local_reply_body: Option<bytes::Bytes>,
     pub is_health_check: bool,
     pub trace_reason: TraceReason,
+    /// What filters say about the request, by their names.
+    pub dynamic_metadata: Option<Box<Metadata>>,
 }
 
 impl StreamInfo {
@@ -390,7 +400,15 @@ impl StreamInfo {
             local_reply_body: None,
             is_health_check: false,
             trace_reason: TraceReason::default(),
+            dynamic_metadata: None,
         }
+    }
+
+    /// Sets fields of the dynamic metadata of one namespace; the others stay.
+    pub fn set_dynamic_metadata(&mut self, namespace: &str, fields: impl IntoIterator<Item = (String, Kind)>) {
+        let metadata = self.dynamic_metadata.get_or_insert_default();
+        let held = metadata.filter_metadata.entry(namespace.to_owned()).or_default();
+        held.fields.extend(fields.into_iter().map(|(key, kind)| (key, Value { kind: Some(kind) })));
     }
 
     pub fn set_flag(&mut self, flag: ResponseFlags) {

@@ -35,6 +35,7 @@ pub static ON_PURPOSE: &[Difference] = &[
         cases: &["GET /stats?usedonly&type=Gauges&filter=^cluster.up.membership"],
         fields: &["0.body"],
     },
+    Difference { id: "network-rbac-at-once", group: "rbac", cases: &["connection denied"], fields: &["raw.0"] },
     Difference { id: "tunnel-half-close", group: "upgrades", cases: &["connect"], fields: &["raw.2"] },
     Difference { id: "tunnel-half-close", group: "upgrades", cases: &["log access.log"], fields: &["line 028"] },
     Difference {

@@ -35,6 +35,10 @@ groups! {
     timeouts,
     /// local_reply_config.
     local_replies,
+    /// Role based access control of requests and connections.
+    rbac,
+    /// Token buckets for requests and connections.
+    local_ratelimit,
     /// Sampling decisions, request ids and operations' names.
     tracing,
     /// Where requests come from by extensions, and headers that change before there is a route.

@@ -115,3 +115,10 @@ pub fn http(routes: &str, hcm_fields: &str, upstream: u16) -> String {
 
 /// Every path to cluster `up`.
 pub const TO_UP: &str = "- match: { prefix: / }\n  route: { cluster: up }\n";
+
+/// The filters of a chain with these HTTP filters before the router.
+pub fn before_router(http_filters: &str, filters: &str) -> String {
+    let router = "    - name: envoy.filters.http.router\n";
+    assert!(filters.contains(router), "a connection manager with a router");
+    filters.replace(router, &format!("{}{router}", indent(http_filters, 4)))
+}

@@ -1,7 +1,7 @@
 //! `%METADATA(TYPE:NAMESPACE:KEY…)%` and its older names, and filter state.
 //!
-//! There are metadata of routes, virtual hosts, clusters and hosts. Nothing sets dynamic metadata, filter state or metadata of
-//! listeners yet, so that these have no value, as in an Envoy without the filters that set them.
+//! There are metadata of routes, virtual hosts, clusters and hosts, and those that filters set. Nothing sets filter state or
+//! metadata of listeners yet, so that these have no value, as in an Envoy without the filters that set them.
 
 use prost_types::Value;
 use prost_types::value::Kind;
@@ -23,6 +23,7 @@ enum Source {
     Route,
     VirtualHost,
     UpstreamHost,
+    Dynamic,
     /// What nothing sets.
     Never,
 }
@@ -42,7 +43,7 @@ impl MetadataOp {
     /// In Envoy's words.
     pub fn parse(name: &str, argument: &str) -> Result<Self, String> {
         let (source, argument) = match name {
-            "DYNAMIC_METADATA" => (Source::Never, argument),
+            "DYNAMIC_METADATA" => (Source::Dynamic, argument),
             "CLUSTER_METADATA" => (Source::Cluster, argument),
             "UPSTREAM_METADATA" => (Source::UpstreamHost, argument),
             "FILTER_STATE" | "UPSTREAM_FILTER_STATE" => {
@@ -56,7 +57,8 @@ impl MetadataOp {
                     "ROUTE" => Source::Route,
                     "VIRTUAL_HOST" => Source::VirtualHost,
                     "UPSTREAM_HOST" => Source::UpstreamHost,
-                    "DYNAMIC" | "LISTENER" | "LISTENER_FILTER_CHAIN" => Source::Never,
+                    "DYNAMIC" => Source::Dynamic,
+                    "LISTENER" | "LISTENER_FILTER_CHAIN" => Source::Never,
                     other => return Err(format!("{other} is not supported type of metadata")),
                 };
                 (source, rest)
@@ -69,6 +71,7 @@ impl MetadataOp {
     pub fn write(&self, cx: &LogContext<'_>, out: &mut Vec<u8>) -> Written {
         match self.source {
             Source::Never => Written::Missing,
+            Source::Dynamic => self.of(cx.info.dynamic_metadata.as_deref(), out),
             Source::Cluster => {
                 self.of(cx.info.cluster.as_ref().and_then(|c| c.metadata.as_ref()).map(|m| m.get()), out)
             }

@@ -7,14 +7,18 @@
 
 use std::any::Any;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
 
+use crate::config::BuildCx;
 use crate::http::{Body, RequestHead, ResponseHead};
 use crate::route::RouteMatch;
 use crate::stream_info::StreamInfo;
 
+pub mod local_ratelimit;
 mod local_reply;
+pub mod rbac;
 pub mod router;
 
 pub use local_reply::LocalReply;
@@ -29,6 +33,44 @@ pub struct StreamCx {
     pub random: u64,
     /// State of filters by their position in the chain.
     pub state: Vec<Option<Rc<dyn Any>>>,
+}
+
+/// What the builder of a filter may know.
+pub struct FilterCx<'a> {
+    pub build: &'a BuildCx,
+    /// The connection manager's scope, `http.<stat_prefix>`.
+    pub scope: &'a str,
+    pub place: FilterPlace,
+}
+
+/// Where a filter is: the name that overrides of routes call it by, and its position, which is its slot in
+/// [`StreamCx::state`].
+#[derive(Debug, Clone)]
+pub struct FilterPlace {
+    pub name: Arc<str>,
+    pub position: usize,
+}
+
+impl FilterPlace {
+    /// The most specific override of a route for this filter.
+    pub fn route_config<'r, T: 'static>(&self, route: Option<&'r RouteMatch>) -> Option<&'r T> {
+        route?.filter_config(&self.name)?.downcast_ref()
+    }
+
+    /// Keeps something about a stream until it ends.
+    pub fn keep(&self, cx: &mut StreamCx, state: Rc<dyn Any>) {
+        if cx.state.len() <= self.position {
+            cx.state.resize(self.position + 1, None);
+        }
+        if let Some(slot) = cx.state.get_mut(self.position) {
+            *slot = Some(state);
+        }
+    }
+
+    /// What was kept about a stream.
+    pub fn kept<T: 'static>(&self, cx: &StreamCx) -> Option<Rc<T>> {
+        cx.state.get(self.position)?.clone()?.downcast().ok()
+    }
 }
 
 /// What a filter decides about a request.
@@ -46,6 +88,7 @@ pub trait HttpFilter: Send + Sync {
         Step::Continue
     }
 
-    /// Called once with the final response's head, in reverse order, also for local replies.
+    /// Called once with the final response's head, in reverse order, also for local replies, which may be of a filter before
+    /// this one: then there was no [`request`](Self::request).
     fn response(&self, _head: &mut ResponseHead, _body: &mut Body, _request: &RequestHead, _cx: &mut StreamCx) {}
 }

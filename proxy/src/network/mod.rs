@@ -6,6 +6,8 @@
 pub mod direct_response;
 pub mod echo;
 pub mod http_connection_manager;
+pub mod local_ratelimit;
+pub mod rbac;
 pub mod tcp_proxy;
 
 use std::any::Any;
@@ -14,13 +16,14 @@ use std::cell::RefCell;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 
 use crate::config::BuildCx;
 use crate::net::Io;
 use crate::server::drain::Drain;
-use crate::stream_info::{ConnectionInfo, StreamInfo, TrafficDirection};
+use crate::stream_info::{ConnectionInfo, ResponseFlags, StreamInfo, TrafficDirection};
 
 /// An accepted connection after its transport handshake.
 pub struct Connection {
@@ -49,8 +52,19 @@ pub trait NetworkFilter: Send + Sync {
 /// What a [`NetworkFilter`] decides.
 pub enum NetworkStep {
     Continue,
-    /// Close the connection; the text becomes `%CONNECTION_TERMINATION_DETAILS%`.
-    Close(Cow<'static, str>),
+    Close(Close),
+}
+
+/// Why and when a connection is closed.
+#[derive(Default)]
+pub struct Close {
+    /// `%CONNECTION_TERMINATION_DETAILS%`.
+    pub termination_details: Option<Cow<'static, str>>,
+    /// `%DOWNSTREAM_LOCAL_CLOSE_REASON%`.
+    pub local_close_reason: Option<Cow<'static, str>>,
+    pub flags: ResponseFlags,
+    /// How long it is kept waiting first.
+    pub delay: Option<Duration>,
 }
 
 /// What a filter's builder made.

@@ -49,4 +49,5 @@ pub use rewrite::{HostRewrite, PathRewrite, path_only, update_authority};
 pub use slot::{RouteSlot, RouteSlots, Routes};
 pub(crate) use table::port_start;
 pub use table::{Decorator, Recorder, RouteEntry, RouteMatch, RouteTable, TlsRequirement, VirtualHost};
+pub(crate) use uri_template::UriTemplate;
 pub use virtual_cluster::{VirtualCluster, VirtualClusters};

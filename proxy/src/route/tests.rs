@@ -26,7 +26,7 @@ pub fn cx() -> BuildCx {
 /// Overrides are their type URLs here; `google.protobuf.Struct` stands for a type that no filter takes.
 pub fn build_with(cx: &BuildCx, yaml: &str) -> Result<Arc<RouteTable>, Reject> {
     let proto: pb::RouteConfiguration = from_yaml(yaml);
-    RouteTable::build(&proto, &Path::root(""), cx, false, &|_, any, _| {
+    RouteTable::build(&proto, &Path::root(""), cx, false, &|any, _, _| {
         let known = !any.type_url.ends_with("google.protobuf.Struct");
         Ok(known.then(|| Arc::new(any.type_url.clone()) as FilterConfig))
     })

@@ -7,12 +7,14 @@ use xds_protos::envoy::r#type::matcher::v3 as pb;
 use xds_protos::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 
 pub use self::regex::{Regex, RegexSubstitution};
+pub use self::value::{MetadataMatcher, ValueMatcher};
 use super::{Path, Reject};
 
 mod re2;
 pub mod regex;
 #[cfg(test)]
 mod tests;
+mod value;
 
 /// `envoy.type.matcher.v3.StringMatcher`.
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@ use crate::listener::Listener;
 use crate::listener::connections::ConnectionPlace;
 use crate::net::{Io, RawIo};
 use crate::network::{Connection, NetworkStep};
+use crate::server::drain::DrainState;
 use crate::stats::names::{ListenerStats, WorkerListenerStats};
 use crate::stats::{GaugeGuard, StatBlock};
 use crate::stream_info::{ConnectionInfo, ResponseFlags, StreamInfo};
@@ -84,10 +85,20 @@ async fn serve_chain(incoming: Incoming, worker: usize) {
     let guard = ConnectionGuard::new(open, &chain, worker, &info);
     let Some(io) = handshake(&chain, raw, &info, &listener).await else { return };
     for filter in &chain.filters {
-        if let NetworkStep::Close(details) = filter.on_new_connection(&info) {
-            *info.termination_details.borrow_mut() = Some(details);
-            return;
+        let NetworkStep::Close(close) = filter.on_new_connection(&info) else { continue };
+        *info.termination_details.borrow_mut() = close.termination_details;
+        *info.local_close_reason.borrow_mut() = close.local_close_reason;
+        if let Some(info) = &guard.stream_info {
+            info.borrow_mut().set_flag(close.flags);
         }
+        if let Some(delay) = close.delay {
+            let mut drain = chain.drain.subscribe();
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = drain.reached(DrainState::Closing) => {}
+            }
+        }
+        return;
     }
     let connection = Connection {
         io,

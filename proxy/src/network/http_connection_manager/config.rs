@@ -22,8 +22,8 @@ use crate::config::values;
 use crate::config::{BuildCx, ConfigSource, Path, Reject};
 use crate::http::path::{EscapedSlashes, PathOptions};
 use crate::http::{http1, http2};
-use crate::http_filters::HttpFilter;
 use crate::http_filters::router::RouterConfig;
+use crate::http_filters::{FilterCx, FilterPlace, HttpFilter};
 use crate::net::Address;
 use crate::registry;
 use crate::route::{RouteTable, Routes};
@@ -314,14 +314,12 @@ fn filters(list: &[proto::HttpFilter], path: &Path<'_>, scope: &str, cx: &BuildC
     for (i, filter) in list.iter().enumerate() {
         let at = path.index(i);
         let last = i + 1 == list.len();
-        match registry::http_filter(filter, &at, scope, cx)? {
+        let place = FilterPlace { name: filter.name.as_str().into(), position: filters.len() };
+        let name = place.name.clone();
+        match registry::http_filter(filter, &at, &FilterCx { build: cx, scope, place })? {
             None => {}
             Some(registry::HttpFilterKind::Filter(built)) if !last => {
-                filters.push(NamedFilter {
-                    name: filter.name.as_str().into(),
-                    filter: built,
-                    disabled: filter.disabled,
-                });
+                filters.push(NamedFilter { name, filter: built, disabled: filter.disabled });
             }
             Some(registry::HttpFilterKind::Router(_)) if filter.disabled => {
                 return Err(at.field("disabled").reject("the router cannot be disabled"));

@@ -4,7 +4,7 @@
 //! is cancelled. [`Stream`] is what outlives that future: the reply's body and the codec keep it until the last byte is
 //! written, and its `Drop` ([`end`]) is the one exit, where gauges fall and the access log is written.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use http::{HeaderMap, Method, StatusCode};
 
-use super::config::{FilterChain, HcmConfig, StripPort, Upgrade};
+use super::config::{FilterChain, HcmConfig, NamedFilter, StripPort, Upgrade};
 use super::connection::HcmConnection;
 use super::deadlines::{Deadlines, Due, Expired, LazyTimer};
 use super::{is_grpc, local_reply, request_headers, response_headers};
@@ -22,7 +22,7 @@ use crate::http::path::{self, PathVerdict};
 use crate::http::{Body, Protocol, Reply, Request, RequestHead, ResponseHead, StreamCtl};
 use crate::http_filters::router::{self, Outcome, RouterStream, Timeouts};
 use crate::http_filters::{LocalReply, Step, StreamCx};
-use crate::route::Action;
+use crate::route::{Action, RouteMatch};
 use crate::stats::names::HttpStats;
 use crate::stream_info::{ResponseFlags, StreamInfo};
 
@@ -57,6 +57,10 @@ pub struct Stream {
     decorated: Cell<bool>,
     /// It passes the filters of an upgrade, whatever comes of it.
     upgrading: Cell<bool>,
+    /// Which of `upgrades` has the filters that it passes.
+    upgrade: Cell<Option<usize>>,
+    /// Which filters it does not pass, as its first route says; `None` when it passes all.
+    skipped: OnceCell<Option<Box<[bool]>>>,
 }
 
 impl Stream {
@@ -88,6 +92,8 @@ impl Stream {
             request_ended: Cell::new(false),
             decorated: Cell::new(false),
             upgrading: Cell::new(false),
+            upgrade: Cell::new(None),
+            skipped: OnceCell::new(),
             connection,
         })
     }
@@ -202,11 +208,8 @@ impl Stream {
             Ok(chain) => chain,
             Err(reply) => return Outcome::Reply(reply),
         };
-        for filter in &chain.filters {
-            let route_says = self.cx.borrow().route.as_ref().and_then(|route| route.filter_disabled(&filter.name));
-            if route_says.unwrap_or(filter.disabled) {
-                continue;
-            }
+        let skipped = self.skipped(chain, self.cx.borrow().route.as_ref());
+        for filter in passed(chain, skipped) {
             let mut step = filter.filter.request(&mut self.head.borrow_mut(), &mut body, &mut self.cx.borrow_mut());
             loop {
                 match step {
@@ -366,7 +369,25 @@ impl Stream {
         self.upgrading.set(true);
         config.stats.inc(HttpStats::DOWNSTREAM_CX_UPGRADES_TOTAL);
         config.stats.gauge_inc(HttpStats::DOWNSTREAM_CX_UPGRADES_ACTIVE);
-        Ok(by_manager.and_then(|upgrade| upgrade.filters.as_ref()).unwrap_or(&config.chain))
+        self.upgrade.set(config.upgrades.iter().position(|upgrade| upgrade.kind.eq_ignore_ascii_case(kind)));
+        Ok(self.chosen_chain(config))
+    }
+
+    /// The filters that [`chain`](Self::chain) chose, or the connection manager's own.
+    fn chosen_chain<'c>(&self, config: &'c HcmConfig) -> &'c FilterChain {
+        let upgrade = self.upgrade.get().and_then(|index| config.upgrades.get(index));
+        upgrade.and_then(|upgrade| upgrade.filters.as_ref()).unwrap_or(&config.chain)
+    }
+
+    fn skipped(&self, chain: &FilterChain, route: Option<&RouteMatch>) -> Option<&[bool]> {
+        let skipped = self.skipped.get_or_init(|| {
+            let disabled = |filter: &NamedFilter| {
+                let route_says = route.and_then(|route| route.filter_disabled(&filter.name));
+                route_says.unwrap_or(filter.disabled)
+            };
+            chain.filters.iter().any(disabled).then(|| chain.filters.iter().map(disabled).collect())
+        });
+        skipped.as_deref()
     }
 
     /// Where the router has not been asked, or not yet, the route knows where it would go.
@@ -406,7 +427,9 @@ impl Stream {
         {
             let request = self.head.borrow();
             let cx = &mut *self.cx.borrow_mut();
-            for filter in config.chain.filters.iter().rev() {
+            let chain = self.chosen_chain(config);
+            let skipped = self.skipped(chain, cx.route.as_ref());
+            for filter in passed(chain, skipped).rev() {
                 filter.filter.response(&mut head, &mut body, &request, cx);
             }
             response_headers::mutate(&mut head, Some(&request), config, now);
@@ -454,6 +477,11 @@ impl Stream {
         };
         Reply { head, body, close_connection, stream: self.clone() }
     }
+}
+
+fn passed<'c>(chain: &'c FilterChain, skipped: Option<&'c [bool]>) -> impl DoubleEndedIterator<Item = &'c NamedFilter> {
+    let skips = move |at: usize| skipped.is_some_and(|skipped| skipped.get(at) == Some(&true));
+    chain.filters.iter().enumerate().filter(move |(at, _)| !skips(*at)).map(|(_, filter)| filter)
 }
 
 /// What every request must have, whatever the codec let through.

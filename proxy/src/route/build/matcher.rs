@@ -89,17 +89,28 @@ fn path_matcher(proto: Option<&PathSpecifier>, path: &Path) -> Result<PathMatche
 }
 
 fn uri_template(proto: &TypedExtensionConfig, path: &Path) -> Result<PathMatcher, Reject> {
-    let TypedExtensionConfig { name, typed_config } = proto;
-    let path = path.field("typed_config");
-    let any = typed_config.as_ref().ok_or_else(|| path.reject("expected a path matcher, got none"))?;
-    let known = "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig";
-    if any.type_url.rsplit('/').next() != Some(known) {
-        return Err(path.reject(format_args!("path matcher {name:?} with type URL {:?} is not known", any.type_url)));
+    UriTemplate::build(proto, path).map(|template| PathMatcher::UriTemplate(Box::new(template)))
+}
+
+impl UriTemplate {
+    /// From the extension `envoy.path.match.uri_template.uri_template_matcher`.
+    ///
+    /// # Errors
+    /// For another extension, and what is wrong with the template.
+    pub fn build(proto: &TypedExtensionConfig, path: &Path) -> Result<Self, Reject> {
+        let TypedExtensionConfig { name, typed_config } = proto;
+        let path = path.field("typed_config");
+        let any = typed_config.as_ref().ok_or_else(|| path.reject("expected a path matcher, got none"))?;
+        let known = "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig";
+        if any.type_url.rsplit('/').next() != Some(known) {
+            return Err(
+                path.reject(format_args!("path matcher {name:?} with type URL {:?} is not known", any.type_url))
+            );
+        }
+        let UriTemplateMatchConfig { path_template } = decode(any, &path)?;
+        UriTemplate::parse(&path_template)
+            .map_err(|why| path.field("path_template").reject(format_args!("{why}, got {path_template:?}")))
     }
-    let UriTemplateMatchConfig { path_template } = decode(any, &path)?;
-    let template = UriTemplate::parse(&path_template)
-        .map_err(|why| path.field("path_template").reject(format_args!("{why}, got {path_template:?}")))?;
-    Ok(PathMatcher::UriTemplate(Box::new(template)))
 }
 
 fn query_parameter(proto: &pb::QueryParameterMatcher, path: &Path) -> Result<QueryParameterMatcher, Reject> {

@@ -7,12 +7,11 @@ use xds_protos::envoy::config::route::v3 as pb;
 
 use super::Cx;
 use crate::config::values::decode;
-use crate::config::{Path, Reject};
+use crate::config::{BuildCx, Path, Reject};
 use crate::route::per_filter::{FilterConfig, PerFilterConfig, PerFilterConfigs};
 
-/// Builds the override for a filter: its name in the connection manager, the override, the path of that. `None` when no
-/// filter is known for the type URL, or when the filter takes none.
-pub type BuildFilterConfig<'a> = &'a dyn Fn(&str, &Any, &Path) -> Result<Option<FilterConfig>, Reject>;
+/// Builds an override for a filter. `None` when no filter takes one of this type.
+pub type BuildFilterConfig<'a> = &'a dyn Fn(&Any, &Path, &BuildCx) -> Result<Option<FilterConfig>, Reject>;
 
 impl Cx<'_> {
     pub(super) fn per_filter(self, protos: &BTreeMap<String, Any>, path: &Path) -> Result<PerFilterConfigs, Reject> {
@@ -22,7 +21,7 @@ impl Cx<'_> {
             let entry = |disabled, config| PerFilterConfig { name: name.as_str().into(), disabled, config };
             let wrapper = "envoy.config.route.v3.FilterConfig";
             if any.type_url.rsplit('/').next() != Some(wrapper) {
-                let config = (self.build_filter_config)(name, any, &path)?.ok_or_else(|| unknown(any, &path))?;
+                let config = (self.build_filter_config)(any, &path, self.cx)?.ok_or_else(|| unknown(any, &path))?;
                 built.push(entry(false, Some(config)));
                 continue;
             }
@@ -37,7 +36,7 @@ impl Cx<'_> {
                 built.push(entry(false, None));
                 continue;
             }
-            match (self.build_filter_config)(name, &config, &path)? {
+            match (self.build_filter_config)(&config, &path, self.cx)? {
                 Some(config) => built.push(entry(false, Some(config))),
                 None if is_optional => {}
                 None => return Err(unknown(&config, &path)),
