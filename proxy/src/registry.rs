@@ -229,6 +229,13 @@ pub type BuildRouteConfig = fn(&Any, &Path<'_>, &BuildCx) -> Result<FilterConfig
 
 pub static HTTP_FILTERS: &[Extension<BuildHttpFilter>] = &[
     Extension {
+        type_url: "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors",
+        name: "envoy.filters.http.cors",
+        build: |config, path, cx| Ok(HttpFilterKind::Filter(http_filters::cors::build(config, path, cx)?)),
+        level: Level::Full,
+        note: "",
+    },
+    Extension {
         type_url: "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
         name: "envoy.filters.http.local_ratelimit",
         build: |config, path, cx| Ok(HttpFilterKind::Filter(http_filters::local_ratelimit::build(config, path, cx)?)),
@@ -257,6 +264,7 @@ pub static HTTP_FILTERS: &[Extension<BuildHttpFilter>] = &[
 /// The overrides that routes may have, by their type: which filter one is for is its name in the connection manager, which a
 /// route table does not know.
 static ROUTE_CONFIGS: &[(&str, BuildRouteConfig)] = &[
+    ("envoy.extensions.filters.http.cors.v3.CorsPolicy", http_filters::cors::build_route),
     ("envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", http_filters::local_ratelimit::build_route),
     ("envoy.extensions.filters.http.rbac.v3.RBACPerRoute", http_filters::rbac::build_route),
 ];

@@ -39,6 +39,8 @@ groups! {
     rbac,
     /// Token buckets for requests and connections.
     local_ratelimit,
+    /// Policies for origins, and preflights.
+    cors,
     /// Sampling decisions, request ids and operations' names.
     tracing,
     /// Where requests come from by extensions, and headers that change before there is a route.

@@ -16,6 +16,7 @@ use crate::http::{Body, RequestHead, ResponseHead};
 use crate::route::RouteMatch;
 use crate::stream_info::StreamInfo;
 
+pub mod cors;
 pub mod local_ratelimit;
 mod local_reply;
 pub mod rbac;

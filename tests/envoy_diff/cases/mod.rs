@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod admin;
 pub mod bad_heads;
 pub mod bad_upstreams;
+pub mod cors;
 pub mod grpc;
 pub mod headers;
 pub mod http1;
