@@ -432,7 +432,7 @@ fn upgrades_need_a_peer_that_knows_extended_connect() {
         let (client, io, _) = client(settings).await;
         echo(io, h2::server::Builder::new());
         let error = answer(&mut client.start(&upgrade(), Body::Empty).unwrap()).await.unwrap_err();
-        assert_eq!((error.reason, error.request_written), (ResetReason::RemoteReset, true));
+        assert_eq!((error.reason, error.request_written), (ResetReason::ProtocolError, true));
     });
 }
 
