@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::LocalBoxFuture;
+
 use super::{Active, Incoming, Open, WorkerListeners};
 use crate::access_log::{AccessLogType, LogContext};
 use crate::filter_chain::FilterChain;
@@ -23,8 +25,13 @@ use crate::transport_socket::Downstream;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl WorkerListeners {
-    /// From accept to the end. `hand_off`: whether the connection may still go to the listener of its original destination.
-    pub(super) async fn serve(self: Rc<Self>, active: Rc<Active>, mut incoming: Incoming, mut hand_off: bool) {
+    /// From accept to the terminal filter, which serves the connection to its end; none if it ended before. `hand_off`: whether the connection may still go to the listener of its original destination.
+    pub(super) async fn serve(
+        self: Rc<Self>,
+        active: Rc<Active>,
+        mut incoming: Incoming,
+        mut hand_off: bool,
+    ) -> Option<LocalBoxFuture<'static, ()>> {
         let mut active = active;
         loop {
             let listener = incoming.open.listener.clone();
@@ -33,7 +40,8 @@ impl WorkerListeners {
                 ListenerStats::DOWNSTREAM_PRE_CX_ACTIVE,
             );
             if !incoming.run_listener_filters(&listener).await {
-                return log_without_chain(&listener, incoming.info, None);
+                log_without_chain(&listener, incoming.info, None);
+                return None;
             }
             drop(waiting);
             let restored = incoming.info.local_address_restored.get();
@@ -45,12 +53,13 @@ impl WorkerListeners {
             hand_off = false;
             incoming = incoming.rehome(owner.listener(), self.index);
             if incoming.open.worker != self.index {
-                return self.dispatch(&owner, incoming, false);
+                self.dispatch(&owner, incoming, false);
+                return None;
             }
             active = owner;
         }
         drop(active);
-        serve_chain(incoming, self.index).await;
+        serve_chain(incoming, self.index).await
     }
 }
 
@@ -67,7 +76,7 @@ impl Incoming {
     }
 }
 
-async fn serve_chain(incoming: Incoming, worker: usize) {
+async fn serve_chain(incoming: Incoming, worker: usize) -> Option<LocalBoxFuture<'static, ()>> {
     let Incoming { raw, info, open } = incoming;
     let listener = open.listener.clone();
     if info.transport_protocol.get().is_empty() {
@@ -78,12 +87,13 @@ async fn serve_chain(incoming: Incoming, worker: usize) {
         tracing::debug!("listener {}: closing connection from {remote}: no matching filter chain found", listener.name);
         listener.stats.inc(ListenerStats::NO_FILTER_CHAIN_MATCH);
         drop(remote);
-        return log_without_chain(&listener, info, Some((ResponseFlags::NO_ROUTE_FOUND, "filter_chain_not_found")));
+        log_without_chain(&listener, info, Some((ResponseFlags::NO_ROUTE_FOUND, "filter_chain_not_found")));
+        return None;
     };
     *info.filter_chain_name.borrow_mut() = Some(chain.name.clone());
     let info = Rc::new(info);
     let guard = ConnectionGuard::new(open, &chain, worker, &info);
-    let Some(io) = handshake(&chain, raw, &info, &listener).await else { return };
+    let Some(io) = handshake(&chain, raw, &info, &listener).await else { return None };
     for filter in &chain.filters {
         let NetworkStep::Close(close) = filter.on_new_connection(&info) else { continue };
         *info.termination_details.borrow_mut() = close.termination_details;
@@ -98,7 +108,7 @@ async fn serve_chain(incoming: Incoming, worker: usize) {
                 () = drain.reached(DrainState::Closing) => {}
             }
         }
-        return;
+        return None;
     }
     let connection = Connection {
         io,
@@ -108,9 +118,7 @@ async fn serve_chain(incoming: Incoming, worker: usize) {
         stream_info: guard.stream_info.clone(),
         guard: Box::new(guard),
     };
-    let terminal = chain.terminal.clone();
-    drop((chain, listener));
-    terminal.serve(connection).await;
+    Some(chain.terminal.clone().serve(connection))
 }
 
 async fn handshake(chain: &FilterChain, raw: RawIo, info: &ConnectionInfo, listener: &Listener) -> Option<Io> {

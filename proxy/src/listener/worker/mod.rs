@@ -276,7 +276,12 @@ impl WorkerListeners {
         spawn_local(async move {
             let name = incoming.info.listener_name.clone();
             let stats = worker.stats.clone();
-            let serving = AssertUnwindSafe(worker.serve(active, incoming, hand_off));
+            // In a box that goes when a filter has the connection: an idle connection must not carry the room for its start.
+            let serving = AssertUnwindSafe(async {
+                if let Some(serving) = Box::pin(worker.serve(active, incoming, hand_off)).await {
+                    serving.await;
+                }
+            });
             if let Err(panic) = serving.catch_unwind().await {
                 stats.inc(ProcessStats::PANICS);
                 tracing::error!("listener {name}: a connection ended with a panic: {}", panic_text(&*panic));

@@ -99,7 +99,7 @@ impl HttpConnectionManager {
                 match alpn.as_deref() {
                     Some("h2") => Protocol::Http2,
                     Some("http/1.1" | "http/1.0") => Protocol::Http11,
-                    _ => match sniff(&mut io, self.config.http1.idle_timeout).await {
+                    _ => match Box::pin(sniff(&mut io, self.config.http1.idle_timeout)).await {
                         Ok(Some(protocol)) => protocol,
                         nothing => return count_silent(&self.config.stats, nothing.err()),
                     },
@@ -115,7 +115,11 @@ impl HttpConnectionManager {
             buffer_limit,
         );
         match protocol {
-            Protocol::Http2 => http2::server::serve(io, service, Rc::new(self.config.http2.clone()), drain).await,
+            Protocol::Http2 => {
+                // In a box, as is the wait for the first bytes: an idle HTTP/1 connection must not carry the room for them.
+                let settings = Rc::new(self.config.http2.clone());
+                Box::pin(http2::server::serve(io, service, settings, drain)).await
+            }
             Protocol::Http10 | Protocol::Http11 => {
                 let end = http1::server::serve(io, service, self.config.http1.clone(), drain, buffer_limit).await;
                 ::tracing::trace!(?end, "HTTP/1 connection ended");
