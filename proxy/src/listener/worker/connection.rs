@@ -93,7 +93,7 @@ async fn serve_chain(incoming: Incoming, worker: usize) -> Option<LocalBoxFuture
     *info.filter_chain_name.borrow_mut() = Some(chain.name.clone());
     let info = Rc::new(info);
     let guard = ConnectionGuard::new(open, &chain, worker, &info);
-    let Some(io) = handshake(&chain, raw, &info, &listener).await else { return None };
+    let io = handshake(&chain, raw, &info, &listener).await?;
     for filter in &chain.filters {
         let NetworkStep::Close(close) = filter.on_new_connection(&info) else { continue };
         *info.termination_details.borrow_mut() = close.termination_details;
